@@ -1,0 +1,1 @@
+"""The online half: a FastAPI service that judges images with one artifact."""

@@ -1,0 +1,104 @@
+"""The refusals: what can be wrong with a request, its HTTP status, and a message that is safe to send.
+
+The inner ring raises these without knowing of HTTP beyond the number; `app.problems` turns each into an RFC 9457
+problem. Whatever is not a `Refusal` is a fault of the service, is answered 500 and logged with the request id.
+"""
+
+from typing import ClassVar
+
+
+class Refusal(Exception):
+    """A request that is not answered as asked.
+
+    Attributes:
+        status: HTTP status. 4xx when an image or a request is at fault, 5xx when the service or the classifier is.
+        slug: Stable last part of the problem's `type`, for programs.
+        title: The same for every occurrence, for people.
+        detail: What is wrong with this one request; never holds a file name or a path from the client.
+    """
+
+    status: ClassVar[int]
+    slug: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    def headers(self) -> dict[str, str]:
+        """Header fields that belong to this refusal."""
+        return {}
+
+    def problem(self) -> dict[str, object]:
+        """The members of an `application/problem+json` body; `error` repeats `detail` for Open Inference clients."""
+        return {
+            "type": f"urn:imagegate:{self.slug}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "error": self.detail,
+        }
+
+
+class MalformedRequest(Refusal):
+    status, slug, title = 400, "malformed-request", "Malformed request"
+
+
+class BodyTooSlow(Refusal):
+    status, slug, title = 408, "body-too-slow", "The body did not arrive in time"
+
+    def headers(self) -> dict[str, str]:
+        return {"Connection": "close"}
+
+
+class TooManyBytes(Refusal):
+    status, slug, title = 413, "too-many-bytes", "The body is too large"
+
+    def headers(self) -> dict[str, str]:
+        # The rest of the body is not read, so the connection cannot be used again.
+        return {"Connection": "close"}
+
+
+class TooManyPixels(Refusal):
+    status, slug, title = 413, "too-many-pixels", "The image has too many pixels"
+
+
+class UnsupportedFormat(Refusal):
+    status, slug, title = 415, "unsupported-format", "Not an accepted image format"
+
+
+class CompressedBody(Refusal):
+    status, slug, title = 415, "compressed-body", "Compressed request bodies are not accepted"
+
+
+class UndecodableImage(Refusal):
+    status, slug, title = 422, "undecodable-image", "The image cannot be decoded"
+
+
+class InvalidQuery(Refusal):
+    status, slug, title = 422, "invalid-query", "A query parameter is not valid"
+
+
+class NotReady(Refusal):
+    status, slug, title = 503, "not-ready", "The service is not ready"
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "1"}
+
+
+class Overloaded(Refusal):
+    status, slug, title = 503, "overloaded", "More requests in work than the service accepts"
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "1"}
+
+
+class DeadlineExceeded(Refusal):
+    status, slug, title = 503, "deadline-exceeded", "The request took too long"
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "1"}
+
+
+class ArtifactError(Exception):
+    """An artifact folder that cannot be trusted: names the file and what is wrong with it. Stops the start."""

@@ -1,0 +1,1 @@
+"""The offline half: turns normal images into one artifact folder."""
