@@ -220,7 +220,7 @@ def _read_verified(folder: Path, name: str, digest: str) -> bytes:
     found = hashlib.sha256(content).hexdigest()
     if found != digest:
         raise ArtifactError(
-            f"{folder / name} is damaged or was changed: its SHA-256 is {found[:12]}..., the manifest says {digest[:12]}..."
+            f"{folder / name} is damaged or was changed: SHA-256 {found[:12]}..., the manifest says {digest[:12]}..."
         )
     return content
 
@@ -248,7 +248,7 @@ def _parse_manifest(folder: Path, content: bytes) -> Manifest:
 
 def _load_array(folder: Path, name: str, content: bytes, dimensions: int) -> NDArray[np.float32]:
     try:
-        array = np.load(BytesIO(content), allow_pickle=False)
+        array: NDArray[np.float32] = np.load(BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise ArtifactError(f"{folder / name} is not a numpy array: {error}.") from error
     if array.dtype != np.float32 or array.ndim != dimensions or array.size == 0:
@@ -262,12 +262,8 @@ def _check_shapes(folder: Path, artifact: Artifact) -> None:
     manifest = artifact.manifest
     expected = (len(manifest.views), len(manifest.variants), manifest.promise.calibration_size)
     if artifact.calibration.shape != expected[1:]:
-        raise ArtifactError(
-            f"{folder / CALIBRATION} has shape {artifact.calibration.shape}, not {expected[1:]}."
-        )
+        raise ArtifactError(f"{folder / CALIBRATION} has shape {artifact.calibration.shape}, not {expected[1:]}.")
     if artifact.view_calibration.shape != expected:
-        raise ArtifactError(
-            f"{folder / VIEW_CALIBRATION} has shape {artifact.view_calibration.shape}, not {expected}."
-        )
+        raise ArtifactError(f"{folder / VIEW_CALIBRATION} has shape {artifact.view_calibration.shape}, not {expected}.")
     if not np.isfinite(manifest.threshold):
         raise ArtifactError(f"{folder / MANIFEST}: the threshold is not a number.")

@@ -117,10 +117,7 @@ class Detector:
 
     def view_p_values(self, detection: Detection) -> list[float]:
         """The rank of each view of one detection among the calibration images', as for the score."""
-        return [
-            ranking.p_value(value)
-            for ranking, value in zip(self._view_rankings, detection.views, strict=True)
-        ]
+        return [ranking.p_value(value) for ranking, value in zip(self._view_rankings, detection.views, strict=True)]
 
     def _warm_up(self) -> None:
         """Scores one blank image: the first call allocates, and a graph that does not fit shows here, not later."""

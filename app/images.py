@@ -82,9 +82,7 @@ def sniff_format(data: bytes) -> str:
         return "BMP"
     if data.startswith((b"GIF87a", b"GIF89a")):
         return "GIF"
-    raise UnsupportedFormat(
-        f"The file is not one of {', '.join(ACCEPTED_FORMATS)}, judged by its first bytes."
-    )
+    raise UnsupportedFormat(f"The file is not one of {', '.join(ACCEPTED_FORMATS)}, judged by its first bytes.")
 
 
 def open_image(data: bytes, max_pixels: int) -> Image.Image:
