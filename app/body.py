@@ -1,0 +1,174 @@
+"""Request bodies: read within a size and a time, held within a budget, multipart taken apart in memory."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from app.errors import BodyTooSlow, CompressedBody, MalformedRequest, Overloaded, TooManyBytes
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+_MAX_PARTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a multipart body: the name of its form field, and its content."""
+
+    name: str
+    content: bytes
+
+
+class BodyReader:
+    """Reads the bodies of one app's requests, and knows how many bytes they hold together at this moment."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._max_upload_bytes = settings.max_upload_bytes
+        self._max_buffered_bytes = settings.max_buffered_bytes
+        self._timeout_seconds = settings.body_timeout_seconds
+        self.buffered_bytes = 0
+
+    @contextmanager
+    def hold(self) -> Iterator["HeldBody"]:
+        """For as long as a request needs its body; at the end its bytes go back to the budget."""
+        held = HeldBody(self)
+        try:
+            yield held
+        finally:
+            self.buffered_bytes -= held.size
+
+    async def read(self, headers: Headers, receive: Receive, held: "HeldBody") -> bytes:
+        """The whole body.
+
+        Raises:
+            CompressedBody: It has a Content-Encoding.
+            TooManyBytes: It is larger than the limit, by its declared length or as it arrives.
+            Overloaded: All requests together would hold more than the budget.
+            BodyTooSlow: It did not arrive in time.
+            ClientDisconnect: The client went away before its end.
+        """
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise CompressedBody("Send the body as it is, without Content-Encoding.")
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._max_upload_bytes:
+            raise self._too_many_bytes()
+        chunks: list[bytes] = []
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    chunks.append(message.get("body", b""))
+                    self._account(held, len(chunks[-1]))
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError as error:
+            raise BodyTooSlow(f"The body took longer than {self._timeout_seconds:g} seconds.") from error
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _account(self, held: "HeldBody", size: int) -> None:
+        held.size += size
+        self.buffered_bytes += size
+        if held.size > self._max_upload_bytes:
+            raise self._too_many_bytes()
+        if self.buffered_bytes > self._max_buffered_bytes:
+            raise Overloaded("The bodies of all requests in work are too large together; try again.")
+
+    def _too_many_bytes(self) -> TooManyBytes:
+        return TooManyBytes(f"The body has more than the {self._max_upload_bytes} bytes that are accepted.")
+
+
+class HeldBody:
+    """How much of the budget one request takes."""
+
+    __slots__ = ("reader", "size")
+
+    def __init__(self, reader: BodyReader) -> None:
+        self.reader = reader
+        self.size = 0
+
+
+def is_multipart(headers: Headers) -> bool:
+    return headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+def parse_multipart(headers: Headers, body: bytes) -> list[Part]:
+    """Takes a multipart body apart. File names and content types are the client's words: they are not even read.
+
+    Raises:
+        MalformedRequest: No boundary, broken or unfinished parts, or too many of them.
+    """
+    _, options = parse_options_header(headers.get("content-type", ""))
+    boundary = options.get(b"boundary", b"")
+    if not boundary:
+        raise MalformedRequest("The multipart content type names no boundary.")
+    collector = _PartCollector()
+    try:
+        parser = MultipartParser(boundary, collector.callbacks())
+        parser.write(body)
+        parser.finalize()
+    except (FormParserError, ValueError) as error:
+        raise MalformedRequest(f"The multipart body is broken: {error}.") from error
+    if not collector.finished:
+        raise MalformedRequest("The multipart body ends before its last boundary.")
+    return collector.parts
+
+
+class _PartCollector:
+    """What python-multipart's parser calls; collects name and content of each part."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.finished = False
+        self._field = b""
+        self._value = b""
+        self._name = ""
+        self._content: list[bytes] = []
+
+    def callbacks(self) -> "MultipartCallbacks":
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._header_field,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_part_data": self._data,
+            "on_part_end": self._end,
+            "on_end": self._finish,
+        }
+
+    def _begin(self) -> None:
+        if len(self.parts) >= _MAX_PARTS:
+            raise MalformedRequest(f"The multipart body has more than {_MAX_PARTS} parts.")
+        self._name, self._content = "", []
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._field += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._field.lower() == b"content-disposition":
+            _, options = parse_options_header(self._value)
+            self._name = options.get(b"name", b"").decode("utf-8", "replace")
+        self._field, self._value = b"", b""
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._content.append(data[start:end])
+
+    def _end(self) -> None:
+        self.parts.append(Part(self._name, b"".join(self._content)))
+
+    def _finish(self) -> None:
+        self.finished = True

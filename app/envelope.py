@@ -1,0 +1,92 @@
+"""What surrounds every request: its id, its access line, and the translation of refusals into problems."""
+
+import logging
+import os
+import re
+import time
+from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import Refusal
+from app.logs import log_request
+from app.problems import problem_response, unexpected_problem_response
+
+logger = logging.getLogger(__name__)
+
+_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_CLIENT_CLOSED_REQUEST = 499  # nobody reads it; for the access line alone
+
+
+class Envelope:
+    """The outermost ASGI layer.
+
+    Routes raise `Refusal`, and add what their access line should say to `scope["state"]["log"]`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, send)
+        try:
+            await self._app(scope, receive, exchange.send)
+        except Refusal as refusal:
+            exchange.log["problem"] = refusal.slug
+            await exchange.answer(problem_response(refusal), receive)
+        except ClientDisconnect:
+            exchange.status = _CLIENT_CLOSED_REQUEST
+        except Exception:
+            logger.exception("unexpected error", extra={"fields": {"request_id": exchange.request_id}})
+            await exchange.answer(unexpected_problem_response(exchange.request_id), receive)
+        finally:
+            exchange.finish()
+
+
+class _Exchange:
+    """One request and its answer, as they pass through."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+        self._started = time.perf_counter()
+        self.request_id = _request_id(scope)
+        self.status = 0
+        self.log: dict[str, Any] = {}
+        scope.setdefault("state", {})["log"] = self.log
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
+        await self._send(message)
+
+    async def answer(self, response: ASGIApp, receive: Receive) -> None:
+        """Sends a whole answer, unless one has begun: then there is nothing left to say."""
+        if not self.status:
+            await response(self._scope, receive, self.send)
+
+    def finish(self) -> None:
+        log_request(
+            {
+                "request_id": self.request_id,
+                "method": self._scope["method"],
+                "path": self._scope["path"],
+                "status": self.status,
+                "milliseconds": round((time.perf_counter() - self._started) * 1000, 2),
+                **self.log,
+            }
+        )
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's `X-Request-ID` if it is short and plain, so that it cannot forge log lines; else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return value.decode() if _SANE_REQUEST_ID.fullmatch(value) else os.urandom(16).hex()
+    return os.urandom(16).hex()

@@ -1,0 +1,84 @@
+"""create_app: wires settings, artifact and routes into one FastAPI app."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from app.api import add_v1_routes
+from app.artifact import load_artifact
+from app.body import BodyReader
+from app.detector import Detector
+from app.envelope import Envelope
+from app.errors import Refusal
+from app.judge import Judge
+from app.logs import configure_logging
+from app.probes import add_probes
+from app.problems import Problem, http_problem_response, problem_response
+from app.settings import Settings, read_settings
+
+logger = logging.getLogger(__name__)
+
+
+class GateApp(FastAPI):
+    """FastAPI, with `Envelope` around everything that FastAPI and its own middleware do."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Envelope(super().build_middleware_stack())
+
+    def openapi(self) -> dict[str, Any]:
+        if not self.openapi_schema:
+            schema = super().openapi()
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            schemas.setdefault("Problem", Problem.model_json_schema(ref_template="#/components/schemas/{model}"))
+        return super().openapi()
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Builds the service; the artifact is loaded when it starts.
+
+    Args:
+        settings: By default read from the environment.
+
+    Raises:
+        SettingsError: A GATE_* variable is unknown or impossible.
+    """
+    settings = settings or read_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    app = GateApp(title="imagegate", summary="Refuses images that do not belong.", lifespan=_lifespan, redoc_url=None)
+    app.state.settings = settings
+    app.state.judge = Judge(settings)
+    app.state.bodies = BodyReader(settings)
+    app.add_exception_handler(Refusal, _refuse)
+    app.add_exception_handler(HTTPException, _refuse_for_framework)
+    add_v1_routes(app)
+    add_probes(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    judge: Judge = app.state.judge
+    artifact = load_artifact(settings.artifact)
+    judge.use(Detector(artifact))
+    logger.info("serving", extra={"fields": {"artifact": artifact.manifest.name, "version": artifact.version}})
+    yield
+    judge.close()
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    request.state.log["problem"] = error.slug
+    return problem_response(error)
+
+
+async def _refuse_for_framework(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return http_problem_response(error)

@@ -1,0 +1,62 @@
+"""Settings from GATE_* environment variables: typed, frozen, and checked before anything starts."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "GATE_"
+_DEFAULT_ARTIFACT = Path(__file__).resolve().parent.parent / "model_artifacts" / "circles"
+
+
+class SettingsError(Exception):
+    """A setting that is misspelt or impossible; the message names it."""
+
+
+class Settings(BaseSettings):
+    """Every setting of the service. A field `name` is the variable GATE_NAME."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    artifact: Path = Field(_DEFAULT_ARTIFACT, description="The artifact folder to serve.")
+    max_upload_bytes: PositiveInt = Field(32 * 2**20, description="The largest request body, in bytes.")
+    max_buffered_bytes: PositiveInt = Field(
+        128 * 2**20, description="Bytes of request bodies held at once, over all requests of a worker."
+    )
+    max_image_pixels: PositiveInt = Field(25_000_000, description="The most pixels, width x height, of one image.")
+    max_waiting: PositiveInt = Field(
+        512, description="Requests with a complete body, in work or waiting; more are answered 503."
+    )
+    body_timeout_seconds: PositiveFloat = Field(10, description="For a request body to arrive, in all.")
+    request_timeout_seconds: PositiveFloat = Field(30, description="For an answer, once the body is complete.")
+    drain_seconds: float = Field(
+        0, ge=0, description="Between readiness going off and the end of accepting requests, after SIGTERM."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe level logged."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="One line a record: for people, or JSON.")
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Reads and checks every GATE_* variable.
+
+    Raises:
+        SettingsError: One is unknown or has an impossible value; the message names it.
+    """
+    known = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
+    for variable in environment:
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+            close = difflib.get_close_matches(variable.upper(), known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}."
+            raise SettingsError(f"There is no setting {variable}: {hint}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).upper().removeprefix(PREFIX)
+        raise SettingsError(f"{PREFIX}{name} cannot be {first['input']!r}: {first['msg']}.") from error
