@@ -23,7 +23,8 @@ _CLIENT_CLOSED_REQUEST = 499  # nobody reads it; for the access line alone
 class Envelope:
     """The outermost ASGI layer.
 
-    Routes raise `Refusal`, and add what their access line should say to `scope["state"]["log"]`.
+    Routes raise `Refusal`, find the request's id in `request.state.request_id`, and add what their access line should
+    say to `request.state.log`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -58,7 +59,7 @@ class _Exchange:
         self.request_id = _request_id(scope)
         self.status = 0
         self.log: dict[str, Any] = {}
-        scope.setdefault("state", {})["log"] = self.log
+        scope.setdefault("state", {}).update(log=self.log, request_id=self.request_id)
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

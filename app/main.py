@@ -20,7 +20,7 @@ from app.errors import Refusal
 from app.judge import Judge
 from app.logs import configure_logging
 from app.probes import add_probes
-from app.problems import Problem, http_problem_response, problem_response
+from app.problems import Problem, http_problem_response, problem_response, unexpected_problem_response
 from app.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.bodies = BodyReader(settings)
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(HTTPException, _refuse_for_framework)
+    app.add_exception_handler(Exception, _fail)
     add_v1_routes(app)
     add_probes(app)
     return app
@@ -82,3 +83,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
 async def _refuse_for_framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return http_problem_response(error)
+
+
+async def _fail(request: Request, error: Exception) -> Response:
+    # Starlette raises the error again behind this answer; the envelope logs it.
+    return unexpected_problem_response(request.state.request_id)
