@@ -190,11 +190,12 @@ def _put_in_place(aside: Path, folder: Path) -> None:
         aside.rename(folder)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    folder.rename(old / folder.name)
     try:
+        folder.rename(old / folder.name)
         aside.rename(folder)
-    except OSError:
-        (old / folder.name).rename(folder)
+    except BaseException:  # Ctrl-C too: between the two steps it would lose the old one and the new
+        if not folder.exists():
+            (old / folder.name).rename(folder)
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,173 @@
+"""`python -m training`: the command line of one run, which is in `training.run`."""
+
+import argparse
+import math
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+if TYPE_CHECKING:
+    from training.run import Plan
+
+
+class Defaults(NamedTuple):
+    """What a model is trained with unless told otherwise."""
+
+    epochs: int
+    latent_size: int
+    circles: int
+
+
+# The last three rows are the tutorial's.
+DEFAULTS = {
+    "gate": Defaults(epochs=30, latent_size=32, circles=10_000),
+    "ae": Defaults(epochs=10, latent_size=1, circles=1000),
+    "vae": Defaults(epochs=30, latent_size=1, circles=1000),
+    "cvae": Defaults(epochs=30, latent_size=1, circles=1000),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs, and turns whatever stops it into one line.
+
+    Returns:
+        The exit status: 0, 1 for what training refuses, 128 + signal when it is stopped. (2, for a wrong command
+        line, is argparse's own.)
+    """
+    options = _parser().parse_args(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        # Not at the top of the file: PyTorch takes seconds to import, which --help and mistakes should not cost,
+        # and Ctrl-C during them should end as tidily as later.
+        from app.errors import ArtifactError
+        from training.errors import TrainingError
+        from training.run import train
+
+        plan = make_plan(options)
+        try:
+            artifact = train(plan)
+        except (TrainingError, ArtifactError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    except KeyboardInterrupt as interrupt:
+        print("\nStopped; no half-written artifact is left.", file=sys.stderr)
+        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+    evaluation = artifact.manifest.evaluation
+    print(f"{artifact.manifest.name} {artifact.version} is in {plan.output}")
+    print(artifact.manifest.promise.words)
+    print(
+        f"Seen on {evaluation['test_images']} unseen normal images: {evaluation['false_positive_rate']:.2%} refused; "
+        f"drawn anomalies found: {evaluation['macro_detection_rate']:.1%}."
+    )
+    print(f"Serve it: GATE_ARTIFACT={plan.output} make run")
+    return 0
+
+
+def make_plan(options: argparse.Namespace) -> "Plan":
+    """The parsed command line with its gaps filled in."""
+    from training.fit import FitSettings
+    from training.run import Plan
+
+    defaults = DEFAULTS[options.model]
+    stem = options.data.resolve().name if options.data else "circles"
+    if options.model != "gate":
+        stem += f"-{options.model}"  # the tutorial's models do not replace the default artifact
+    name = options.name or _as_name(options.output.resolve().name if options.output else stem)
+    return Plan(
+        output=options.output or Path("model_artifacts") / name,
+        name=name,
+        model=options.model,
+        latent_size=options.latent_size or defaults.latent_size,
+        fit=FitSettings(
+            epochs=options.epochs or defaults.epochs,
+            batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+            loss=options.loss,
+        ),
+        seed=options.seed,
+        target_false_positive_rate=options.target_false_positive_rate,
+        data=options.data,
+        count=options.count or defaults.circles,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training",
+        description="Learns what normal images look like and leaves one artifact folder for the service.",
+    )
+    add = parser.add_argument
+    add("--data", type=Path, metavar="FOLDER", help="normal images, nested folders too (default: drawn circles)")
+    add("--output", type=Path, metavar="FOLDER", help="the artifact (default: model_artifacts/NAME)")
+    add("--name", type=_name, help="what clients see (default: the output folder's name, or the data's)")
+    add("--model", choices=DEFAULTS, default="gate", help="the gate's own network, or one of the tutorial's")
+    add("--count", type=_count, help="circles to train on (default: 10000; for the tutorial's models 1000)")
+    add("--seed", type=_seed, default=0, help="of data, weights and fitting (default: 0)")
+    add("--epochs", type=_count, help="passes over the training images (default: by model)")
+    add("--latent-size", type=_count, help="width of the bottleneck (default: by model)")
+    add("--loss", choices=("mse", "bce"), default="mse", help="what fitting minimises (default: mse)")
+    add("--batch-size", type=_count, default=32, help="images a step (default: 32)")
+    add("--learning-rate", type=_learning_rate, default=3e-4, help="of Adam (default: 0.0003)")
+    add("--target-false-positive-rate", type=_rate, default=0.01, metavar="RATE", help="in (0, 1) (default: 0.01)")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2**63 - 1")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    rate = _number(text)
+    if not 0 < rate < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
+    return rate
+
+
+def _learning_rate(text: str) -> float:
+    rate = _number(text)
+    if not (0 < rate < math.inf):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return rate
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
+
+
+def _name(text: str) -> str:
+    # It travels in HTTP headers, in the paths of the Open Inference Protocol, and in metrics.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: use up to 64 letters, digits, '.', '_' and '-'")
+    return text
+
+
+def _as_name(text: str) -> str:
+    """The nearest name to a folder's."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:64] or "gate"
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    # Once is enough: another signal must not interrupt the tidying up.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt(number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

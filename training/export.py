@@ -1,0 +1,102 @@
+"""PyTorch -> the two files that hold a model: a safetensors checkpoint, and the ONNX graph that serves."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto
+from safetensors.torch import load_file, save
+
+from app.artifact import Architecture
+from app.detector import Detector
+from app.images import SIDE
+from training.autoencoders import build
+from training.errors import TrainingError
+from training.scores import LossScore, ScoredAutoencoder, Verdict, score_images
+
+# Float32 sums in another order, through a few thousand terms a layer.
+TOLERANCE = 1e-4
+
+
+def save_checkpoint(model: ScoredAutoencoder, path: Path) -> None:
+    """Weights and buffers, under the names of the modules; the manifest says what they belong to."""
+    path.write_bytes(save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
+
+
+def load_checkpoint(path: Path, architecture: Architecture) -> ScoredAutoencoder:
+    """The model of an artifact, ready to be inspected or trained further.
+
+    Args:
+        path: Its `autoencoder.safetensors`.
+        architecture: From its manifest.
+
+    Raises:
+        RuntimeError: The two do not belong together; PyTorch names the tensors that differ.
+    """
+    model = ScoredAutoencoder(build(architecture), LossScore())
+    model.load_state_dict(load_file(path))
+    return model.eval()
+
+
+def export_graph(model: ScoredAutoencoder) -> bytes:
+    """The ONNX graph: `image` (N, 1, 28, 28) -> `reconstruction`, `loss`, `score`, `views`, for any N.
+
+    The same weights always give the same bytes, without a trace of where they were made.
+    """
+    example = torch.full((2, 1, SIDE, SIDE), 0.5)  # a batch of 1 would be taken for a constant
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)  # it warns that torchvision is absent
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter deprecates parts of itself
+            program = torch.onnx.export(
+                model.eval(),
+                (example,),
+                input_names=["image"],
+                output_names=list(Verdict._fields),
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamo=True,
+                verbose=False,
+            )
+    finally:
+        registration.setLevel(level)
+    if program is None:
+        raise AssertionError("torch.onnx.export returns a program with dynamo=True")
+    graph: bytes = _without_traces(program.model_proto).SerializeToString(deterministic=True)
+    return graph
+
+
+def check_agreement(model: ScoredAutoencoder, detector: Detector, images: NDArray[np.float32]) -> None:
+    """Compares the PyTorch model with the graph as it serves.
+
+    Args:
+        model: Loaded back from its checkpoint.
+        detector: Around the graph, loaded back as well.
+        images: (N, 28, 28), grey levels in [0, 1].
+
+    Raises:
+        TrainingError: An output differs by more than `TOLERANCE`, relative where it is above 1.
+    """
+    ours = score_images(model, torch.from_numpy(images).unsqueeze(1))
+    theirs = detector.run(images)
+    for name, expected, found in zip(Verdict._fields, ours, theirs, strict=True):
+        wanted = expected.numpy().reshape(found.shape)
+        difference = np.abs(wanted - found) / np.maximum(1, np.abs(wanted))
+        if not (difference <= TOLERANCE).all():
+            raise TrainingError(
+                f"The exported graph and the PyTorch model disagree: {name} differs by up to {difference.max():.2g}."
+            )
+
+
+def _without_traces(proto: ModelProto) -> ModelProto:
+    """Removes the stack traces and source paths that the exporter notes for debugging."""
+    proto.ClearField("metadata_props")
+    graph = proto.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return proto
