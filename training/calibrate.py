@@ -65,9 +65,9 @@ def make_promise(size: int, rate: float) -> Promise:
         calibration_size=size,
         rank=rank,
         words=(
-            f"Of normal images like the training images, sent in any of the permitted ways, at most {rate:.3%} are "
-            f"refused on average; for the {size} images that set this threshold the rate is at most {confident:.3%} "
-            "with 90% confidence."
+            "Of normal images like the training images, sent in any of the permitted ways, at most "
+            f"{100 * rate:.3g}% are refused on average; for the {size} images that set this threshold, the rate is at "
+            f"most {100 * confident:.3g}% with 90% confidence."
         ),
     )
 

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from app.artifact import Architecture
+from training.autoencoders import build, describe
+from training.dataset import circle_dataset
+from training.errors import TrainingError
+from training.fit import FitSettings, fit, objective
+
+
+@pytest.fixture(scope="module")
+def images():
+    return circle_dataset(count=100, seed=0, calibration_count=1, test_count=1).train.images
+
+
+def small(seed=0, sigmoid=False):
+    return build(Architecture(name="gate", arguments={"latent_size": 4, "width": 16, "sigmoid": sigmoid}), seed)
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def test_loss_falls_and_each_epoch_prints_the_tutorials_line(images, capsys):
+    losses = fit(small(), images, FitSettings(epochs=3), seed=0)
+    assert losses[2] < losses[1] < losses[0]
+    assert capsys.readouterr().out.splitlines() == [
+        f"Epoch {epoch:03} | Loss >> {loss:.4f}" for epoch, loss in enumerate(losses, start=1)
+    ]
+
+
+def test_same_seed_gives_the_same_weights(images):
+    weights = []
+    for seed in (0, 0, 1):
+        autoencoder = small()
+        fit(autoencoder, images, FitSettings(epochs=1), seed)
+        weights.append(torch.cat([parameter.flatten() for parameter in autoencoder.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_epoch_loss_is_that_of_the_tutorials_own_loop(images):
+    """Adam, mean squared error and shuffled batches by a DataLoader: the same figures, up to the order of images."""
+    settings = FitSettings(epochs=5)
+    ours = fit(build(describe("ae", 1, "mse")), images, settings, seed=0)
+    autoencoder = build(describe("ae", 1, "mse"))
+    optimizer = torch.optim.Adam(autoencoder.parameters(), lr=3e-4)
+    torch.manual_seed(0)
+    loader = torch.utils.data.DataLoader(torch.from_numpy(images)[:, None], batch_size=32, shuffle=True)
+    theirs = []
+    for _ in range(settings.epochs):
+        losses = []
+        for batch in loader:
+            loss = F.mse_loss(autoencoder(batch), batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        theirs.append(np.mean(losses))
+    assert ours == pytest.approx(theirs, rel=0.15)
+
+
+def test_binary_cross_entropy_trains_a_sigmoid_output(images):
+    losses = fit(small(sigmoid=True), images, FitSettings(epochs=3, loss="bce"), seed=0)
+    assert losses[2] < losses[0]
+
+
+def test_variational_objective_is_the_sum_over_pixels_plus_divergence():
+    variational = build(describe("cvae", latent_size=3, loss="mse"))
+    with torch.no_grad():
+        # The encoder says mean 2 and log-variance -40 whatever it sees: no chance is left.
+        for head, bias in ((variational.mean, 2.0), (variational.log_variance, -40.0)):
+            head.weight.zero_()
+            head.bias.fill_(bias)
+    targets = torch.rand(4, 1, 28, 28)
+    for loss, pixel_loss in (("mse", F.mse_loss), ("bce", F.binary_cross_entropy)):
+        reconstructions = variational.decode(torch.full((4, 3), 2.0))
+        pixels = pixel_loss(reconstructions, targets, reduction="sum") / 4
+        divergence = 3 * (4 + 0 - 1 + 40) / 2
+        torch.testing.assert_close(objective(variational, targets, loss, generator()), pixels + divergence)
+
+
+def test_variational_encoder_samples_in_training():
+    variational = build(describe("cvae", latent_size=1, loss="mse"))
+    targets, source = torch.rand(4, 1, 28, 28), generator()
+    assert objective(variational, targets, "mse", source) != objective(variational, targets, "mse", source)
+
+
+def test_denoising_autoencoder_sees_noise_but_redraws_the_clean_image():
+    class Identity(type(small())):
+        def forward(self, images):
+            self.seen = images
+            return images
+
+    identity, targets = Identity(2, 4), torch.rand(64, 1, 28, 28)
+    loss = objective(identity, targets, "mse", generator())
+    noise = identity.seen - targets
+    assert 0.05 < noise.std() < 0.2
+    torch.testing.assert_close(loss, noise.square().mean())
+
+
+def test_training_that_diverges_stops_with_a_remedy(images):
+    with pytest.raises(TrainingError, match=r"epoch 1 .*lower --learning-rate"):
+        fit(small(), images, FitSettings(epochs=1, learning_rate=1e30), seed=0)
