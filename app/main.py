@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from app import __version__
 from app.api import add_v1_routes
 from app.artifact import load_artifact
 from app.body import BodyReader
@@ -51,7 +52,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or read_settings()
     configure_logging(settings.log_level, settings.log_format)
-    app = GateApp(title="imagegate", summary="Refuses images that do not belong.", lifespan=_lifespan, redoc_url=None)
+    app = GateApp(
+        title="imagegate",
+        summary="Refuses images that do not belong.",
+        version=__version__,
+        lifespan=_lifespan,
+        redoc_url=None,
+    )
     app.state.settings = settings
     app.state.judge = Judge(settings)
     app.state.bodies = BodyReader(settings)

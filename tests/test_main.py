@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+import app
 from app.errors import ArtifactError
 from app.main import create_app
 from app.settings import Settings
@@ -65,3 +66,7 @@ def test_two_apps_share_nothing(make_client: Callable[..., TestClient]) -> None:
     one, other = make_client(max_upload_bytes=10), make_client()
     assert one.post("/v1/predict", content=picture()).status_code == 413
     assert other.post("/v1/predict", content=picture()).status_code == 200
+
+
+def test_openapi_names_the_version_of_the_project(client: TestClient) -> None:
+    assert client.get("/openapi.json").json()["info"]["version"] == app.__version__
