@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from typing import Any, Literal
 from urllib.parse import parse_qs
@@ -16,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.artifact import Promise
-from app.body import BodyReader, HeldBody, is_multipart, parse_multipart
+from app.body import BodyReader, Part, is_multipart, parse_multipart
 from app.errors import (
     BodyTooSlow,
     CompressedBody,
@@ -31,12 +32,13 @@ from app.errors import (
     UndecodableImage,
     UnsupportedFormat,
 )
-from app.judge import Judge, Judgement
+from app.judge import Judge, Judgement, Turn
 from app.problems import Problem, documented
 from app.routing import add_lean_route
 
 _BODY_REFUSALS = (MalformedRequest, BodyTooSlow, TooManyBytes, CompressedBody, Overloaded, NotReady, DeadlineExceeded)
 _IMAGE_REFUSALS = (TooManyPixels, UnsupportedFormat, UndecodableImage)
+_PARSED_IN_PLACE_BYTES = 2**20
 _PIXELS = "28 rows of 28 grey levels in [0, 1]"
 
 
@@ -135,7 +137,11 @@ async def predict(request: Request) -> Response:
     judge: Judge = request.app.state.judge
     bodies: BodyReader = request.app.state.bodies
     with bodies.hold() as held:
-        judgement = await judge.judge(await _one_image(request, bodies, held))
+        body = await bodies.read(request.headers, request.receive, held)
+        with judge.admit(request.receive) as turn:
+            image = await _one_image(request, body, turn)
+            del body  # a part is a copy, and waiting with both would double what an upload takes
+            judgement = await turn.judge(image)
     request.state.log.update(log_fields(judgement))
     return _json(prediction(judgement, wish))
 
@@ -149,10 +155,12 @@ async def predict_batch(request: Request) -> Response:
         body = await bodies.read(request.headers, request.receive, held)
         if not is_multipart(request.headers):
             raise MalformedRequest("Send multipart/form-data with one part `files` for each image.")
-        files = [part.content for part in parse_multipart(request.headers, body) if part.name == "files"]
-        if not files:
-            raise MalformedRequest("The form has no part named `files`.")
-        results = await judge.judge_all(files)
+        with judge.admit(request.receive) as turn:
+            files = [part.content for part in await read_parts(request, body, turn) if part.name == "files"]
+            if not files:
+                raise MalformedRequest("The form has no part named `files`.")
+            del body  # as above
+            results = await turn.judge_all(files)
     request.state.log.update(
         images=len(results),
         anomalies=sum(isinstance(one, Judgement) and one.detection.is_anomaly for one in results),
@@ -229,10 +237,19 @@ def log_fields(judgement: Judgement) -> dict[str, Any]:
     }
 
 
-async def _one_image(request: Request, bodies: BodyReader, held: HeldBody) -> bytes:
-    body = await bodies.read(request.headers, request.receive, held)
+async def read_parts(request: Request, body: bytes, turn: Turn) -> list[Part]:
+    """The parts of a multipart body; a large one is taken apart in a thread, for that takes milliseconds.
+
+    Raises:
+        MalformedRequest: It is broken.
+    """
+    parse = partial(parse_multipart, request.headers, body)
+    return parse() if len(body) <= _PARSED_IN_PLACE_BYTES else await turn.run(parse)
+
+
+async def _one_image(request: Request, body: bytes, turn: Turn) -> bytes:
     if is_multipart(request.headers):
-        files = [part.content for part in parse_multipart(request.headers, body) if part.name == "file"]
+        files = [part.content for part in await read_parts(request, body, turn) if part.name == "file"]
         if not files:
             raise MalformedRequest("The form has no part named `file`.")
         if len(files) > 1:

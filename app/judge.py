@@ -1,23 +1,35 @@
-"""One upload -> one judgement: small images in place, large ones in a fixed pool of threads, all bounded."""
+"""One upload -> one judgement: small images in place, others in threads; bounded in number, time and memory."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from starlette.types import Receive
 
 from app.detector import Detection, Detector
 from app.errors import DeadlineExceeded, NotReady, Overloaded, Refusal
+from app.footprint import decoding_bytes
 from app.images import open_image, to_grayscale
+from app.lanes import Lane, while_connected
 from app.settings import Settings
+
+T = TypeVar("T")
 
 # Up to these sizes a decode takes less time than handing it to a thread and back.
 _IN_PLACE_BYTES = 16 * 2**10
 _IN_PLACE_PIXELS = 256 * 256
-_POOL_THREADS = 2
+# A decode that takes more memory than this waits until no other such decode runs; lighter ones pass it.
+_HEAVY_BYTES = 32 * 2**20
+_LIGHT_THREADS = 2
+# A batch gives its thread back after this long and queues again, so that single images need not wait for all of it.
+_SLICE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +48,20 @@ class Judgement:
 
 
 class Judge:
-    """Judges uploads for one app."""
+    """Judges uploads for one app.
+
+    Attributes:
+        waiting: Requests admitted at this moment, in work or waiting.
+        draining: The service is about to stop: it still answers, but is not ready.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self._max_pixels = settings.max_image_pixels
+        self.max_pixels = settings.max_image_pixels
+        self.timeout_seconds = settings.request_timeout_seconds
         self._max_waiting = settings.max_waiting
-        self._timeout_seconds = settings.request_timeout_seconds
         self._detector: Detector | None = None
-        self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="decode")
+        self.light = Lane("decode", _LIGHT_THREADS)
+        self.heavy = Lane("decode-large", 1)
         self.waiting = 0
         self.draining = False
 
@@ -58,69 +76,138 @@ class Judge:
             raise NotReady("The artifact is not loaded yet.")
         return self._detector
 
+    @property
+    def loaded(self) -> bool:
+        return self._detector is not None
+
     def use(self, detector: Detector) -> None:
-        """Judges with `detector` from the next request on."""
+        """Judges with `detector` from the next request on; those in work keep the one that they began with."""
         self._detector = detector
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self.light.close()
+        self.heavy.close()
+
+    @contextmanager
+    def admit(self, receive: Receive) -> Iterator["Turn"]:
+        """For as long as a request, whose body is complete, is in work or waits for it.
+
+        Args:
+            receive: The request's; tells when its client goes away.
+
+        Raises:
+            NotReady: No artifact is loaded.
+            Overloaded: As many as are accepted are there already.
+        """
+        if self.waiting >= self._max_waiting:
+            raise Overloaded(f"{self._max_waiting} requests are in work or waiting; try again.")
+        turn = Turn(self, self.detector, receive)
+        self.waiting += 1
+        try:
+            yield turn
+        finally:
+            self.waiting -= 1
+
+
+class Turn:
+    """One admitted request: its detector, from first to last, and its deadline.
+
+    Every method raises, besides what it names, `DeadlineExceeded`, and `ClientDisconnect` when the client went away
+    while the request waited; its work is then not started, or its result thrown away.
+    """
+
+    def __init__(self, judge: Judge, detector: Detector, receive: Receive) -> None:
+        self.detector = detector
+        self._judge = judge
+        self._receive = receive
+        self._deadline = asyncio.get_running_loop().time() + judge.timeout_seconds
 
     async def judge(self, data: bytes) -> Judgement:
         """Judges one file.
 
         Raises:
-            Refusal: What the decoding raises; `NotReady`, `Overloaded`, `DeadlineExceeded`.
+            Refusal: What opening and decoding it raise.
         """
-        detector = self.detector
-        with self._admit():
-            image = await self._decode(data, detector)
-            return Judgement(image, detector.detect(image[np.newaxis])[0], detector)
+        if len(data) > _IN_PLACE_BYTES:
+            outcome = await self.run(partial(_judge_if_light, data, self._judge.max_pixels, self.detector))
+        else:
+            outcome = open_image(data, self._judge.max_pixels)
+            if outcome.width * outcome.height <= _IN_PLACE_PIXELS:
+                return _judge_opened(outcome, self.detector)
+            if decoding_bytes(outcome) <= _HEAVY_BYTES:
+                return await self.run(partial(_judge_opened, outcome, self.detector))
+        if isinstance(outcome, Judgement):
+            return outcome
+        return await self.run(partial(_judge_opened, outcome, self.detector), heavy=True)
 
     async def judge_all(self, files: Sequence[bytes]) -> list[Judgement | Refusal]:
-        """Judges several files with one detector; a file that cannot be judged gives its refusal, in its place.
+        """Judges several files, each by itself and so exactly as `judge` does.
 
-        Raises:
-            Refusal: `NotReady`, `Overloaded` or `DeadlineExceeded`, which concern the whole request.
+        Returns:
+            In order, a judgement, or the refusal of a file that cannot be judged.
         """
-        detector = self.detector
-        with self._admit():
-            images = [await self._decode_or_refuse(data, detector) for data in files]
-            usable = [image for image in images if not isinstance(image, Refusal)]
-            detections = iter(detector.detect(np.stack(usable)) if usable else [])
-            return [
-                image if isinstance(image, Refusal) else Judgement(image, next(detections), detector)
-                for image in images
-            ]
+        results: list[Judgement | Refusal] = []
+        while len(results) < len(files):
+            done, large = await self.run(
+                partial(_judge_slice, files[len(results) :], self._judge.max_pixels, self.detector)
+            )
+            results += done
+            if large is not None:
+                results.append(await self.run(partial(_judge_or_refuse, large, self.detector), heavy=True))
+        return results
 
-    @contextmanager
-    def _admit(self) -> Iterator[None]:
-        if self.waiting >= self._max_waiting:
-            raise Overloaded(f"More than {self._max_waiting} requests are in work or waiting; try again.")
-        self.waiting += 1
-        try:
-            yield
-        finally:
-            self.waiting -= 1
+    async def run(self, work: Callable[[], T], heavy: bool = False) -> T:
+        """Blocking work in a thread.
 
-    async def _decode_or_refuse(self, data: bytes, detector: Detector) -> NDArray[np.float32] | Refusal:
+        Args:
+            heavy: It takes much memory: one at a time.
+        """
+        lane = self._judge.heavy if heavy else self._judge.light
         try:
-            return await self._decode(data, detector)
-        except Refusal as refusal:
-            if refusal.status >= 500:
-                raise
-            return refusal
-
-    async def _decode(self, data: bytes, detector: Detector) -> NDArray[np.float32]:
-        if len(data) <= _IN_PLACE_BYTES:
-            image = open_image(data, self._max_pixels)
-            if image.width * image.height <= _IN_PLACE_PIXELS:
-                return to_grayscale(image, detector.artifact.preprocessing)
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await loop.run_in_executor(self._pool, self._decode_in_pool, data, detector)
+            async with asyncio.timeout_at(self._deadline), while_connected(self._receive):
+                return await lane.run(work)
         except TimeoutError as error:
-            raise DeadlineExceeded(f"No answer within {self._timeout_seconds:g} seconds; try again.") from error
+            seconds = self._judge.timeout_seconds
+            raise DeadlineExceeded(f"No answer within {seconds:g} seconds; try again.") from error
 
-    def _decode_in_pool(self, data: bytes, detector: Detector) -> NDArray[np.float32]:
-        return to_grayscale(open_image(data, self._max_pixels), detector.artifact.preprocessing)
+
+def _judge_opened(image: Image.Image, detector: Detector) -> Judgement:
+    pixels = to_grayscale(image, detector.artifact.preprocessing)
+    return Judgement(pixels, detector.detect(pixels[np.newaxis])[0], detector)
+
+
+def _judge_or_refuse(image: Image.Image, detector: Detector) -> Judgement | Refusal:
+    try:
+        return _judge_opened(image, detector)
+    except Refusal as refusal:
+        return refusal
+
+
+def _judge_if_light(data: bytes, max_pixels: int, detector: Detector) -> Judgement | Image.Image:
+    """A judgement, or the opened image if decoding it takes so much memory that it has to wait its turn."""
+    image = open_image(data, max_pixels)
+    return image if decoding_bytes(image) > _HEAVY_BYTES else _judge_opened(image, detector)
+
+
+def _judge_slice(
+    files: Sequence[bytes], max_pixels: int, detector: Detector
+) -> tuple[list[Judgement | Refusal], Image.Image | None]:
+    """Judges files, at least one, until the time is up or a large one comes: that one is handed back opened.
+
+    The network sees one image at a time: what the runtime adds up for a batch differs in the last bits from what it
+    adds up for one image, and a score next to the threshold could fall on its other side.
+    """
+    done: list[Judgement | Refusal] = []
+    end = perf_counter() + _SLICE_SECONDS
+    for data in files:
+        try:
+            outcome = _judge_if_light(data, max_pixels, detector)
+        except Refusal as refusal:
+            done.append(refusal)
+        else:
+            if not isinstance(outcome, Judgement):
+                return done, outcome
+            done.append(outcome)
+        if perf_counter() > end:
+            break
+    return done, None

@@ -1,0 +1,152 @@
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.requests import ClientDisconnect
+
+from app.lanes import Lane, while_connected
+
+
+class Gate:
+    """Work that tells when it starts, and ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.started = threading.Event()
+        self.release = threading.Event()
+
+    def __call__(self) -> str:
+        self.started.set()
+        assert self.release.wait(5)
+        return "done"
+
+
+async def wait_for(event: threading.Event) -> None:
+    assert await asyncio.to_thread(event.wait, 5)
+
+
+async def never() -> dict[str, Any]:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def run(scenario: Callable[[], Any]) -> None:
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_a_lane_does_no_more_at_once_than_it_has_threads() -> None:
+    async def scenario() -> None:
+        lane, first, second = Lane("test", 1), Gate(), Gate()
+        tasks = [asyncio.create_task(lane.run(work)) for work in (first, second)]
+        await wait_for(first.started)
+        assert not second.started.is_set()
+        first.release.set()
+        await wait_for(second.started)
+        second.release.set()
+        assert await asyncio.gather(*tasks) == ["done", "done"]
+        lane.close()
+
+    run(scenario)
+
+
+def test_work_that_nobody_waits_for_any_more_is_not_started() -> None:
+    async def scenario() -> None:
+        lane, first, dropped, last = Lane("test", 1), Gate(), Gate(), Gate()
+        tasks = [asyncio.create_task(lane.run(work)) for work in (first, dropped, last)]
+        await wait_for(first.started)
+        tasks[1].cancel()
+        first.release.set()
+        await wait_for(last.started)
+        last.release.set()
+        assert [str(result) for result in await asyncio.gather(*tasks, return_exceptions=True)] == ["done", "", "done"]
+        assert not dropped.started.is_set()
+        lane.close()
+
+    run(scenario)
+
+
+def test_work_that_runs_keeps_its_place_until_it_ends_though_its_caller_gave_up() -> None:
+    async def scenario() -> None:
+        lane, abandoned, following = Lane("test", 1), Gate(), Gate()
+        task = asyncio.create_task(lane.run(abandoned))
+        await wait_for(abandoned.started)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        waiting = asyncio.create_task(lane.run(following))
+        await asyncio.sleep(0.05)
+        assert not following.started.is_set()
+        abandoned.release.set()
+        following.release.set()
+        assert await waiting == "done"
+        lane.close()
+
+    run(scenario)
+
+
+def test_what_the_work_raises_reaches_its_caller() -> None:
+    async def scenario() -> None:
+        lane = Lane("test", 1)
+        with pytest.raises(ZeroDivisionError):
+            await lane.run(lambda: 1 // 0)
+        assert await lane.run(lambda: 1) == 1
+        lane.close()
+
+    run(scenario)
+
+
+def test_a_client_that_goes_away_ends_the_wait() -> None:
+    async def scenario() -> None:
+        gone = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def wait() -> None:
+            async with while_connected(receive):
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        gone.set()
+        with pytest.raises(ClientDisconnect):
+            await task
+        assert task.cancelling() == 0
+
+    run(scenario)
+
+
+def test_a_client_that_stays_is_not_noticed() -> None:
+    async def scenario() -> None:
+        async with while_connected(never):  # type: ignore[arg-type]
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+        assert len(asyncio.all_tasks()) == 2, "the watch goes on after the work"
+
+    run(scenario)
+
+
+def test_a_cancellation_from_elsewhere_stays_one() -> None:
+    async def scenario() -> None:
+        async def wait() -> None:
+            async with while_connected(never):  # type: ignore[arg-type]
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(scenario)
+
+
+def test_a_deadline_around_a_watched_wait_is_a_timeout() -> None:
+    async def scenario() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01), while_connected(never):  # type: ignore[arg-type]
+                await asyncio.Event().wait()
+
+    run(scenario)
