@@ -1,5 +1,6 @@
 """What surrounds every request: its id, its access line, and the translation of refusals into problems."""
 
+import asyncio
 import logging
 import os
 import re
@@ -10,7 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import Refusal
+from app.errors import NotReady, Refusal
 from app.logs import log_request
 from app.problems import problem_response, unexpected_problem_response
 
@@ -42,6 +43,9 @@ class Envelope:
             await exchange.answer(problem_response(refusal), receive)
         except ClientDisconnect:
             exchange.status = _CLIENT_CLOSED_REQUEST
+        except asyncio.CancelledError:
+            # The server stops and has waited long enough for this request; its task ends here.
+            await exchange.answer(problem_response(NotReady("The service stopped before this was done.")), receive)
         except Exception:
             logger.exception("unexpected error", extra={"fields": {"request_id": exchange.request_id}})
             await exchange.answer(unexpected_problem_response(exchange.request_id), receive)

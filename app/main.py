@@ -13,15 +13,14 @@ from starlette.types import ASGIApp
 
 from app import __version__
 from app.api import add_v1_routes
-from app.artifact import load_artifact
 from app.body import BodyReader
-from app.detector import Detector
 from app.envelope import Envelope
 from app.errors import Refusal
 from app.judge import Judge
 from app.logs import configure_logging
 from app.probes import add_probes
 from app.problems import Problem, http_problem_response, problem_response, unexpected_problem_response
+from app.reload import Reloader, load_detector
 from app.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)
@@ -74,8 +73,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     judge: Judge = app.state.judge
-    artifact = load_artifact(settings.artifact)
-    judge.use(Detector(artifact))
+    if not judge.loaded:
+        judge.use(load_detector(settings.artifact))
+    reloader = Reloader(judge, settings.artifact)
+    reloader.on_hangup()
+    artifact = judge.detector.artifact
     logger.info("serving", extra={"fields": {"artifact": artifact.manifest.name, "version": artifact.version}})
     yield
     judge.close()

@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     )
     body_timeout_seconds: PositiveFloat = Field(10, description="For a request body to arrive, in all.")
     request_timeout_seconds: PositiveFloat = Field(30, description="For an answer, once the body is complete.")
+    workers: PositiveInt = Field(1, description="Serving processes; bounds above are for each of them.")
     drain_seconds: float = Field(
         0, ge=0, description="Between readiness going off and the end of accepting requests, after SIGTERM."
     )
