@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its access line, and the translation of refusals into problems."""
+"""What surrounds every request: its id, its token, its access line, and the translation of refusals into problems."""
 
 import asyncio
 import logging
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import NotReady, Refusal
 from app.logs import log_request
 from app.problems import problem_response, unexpected_problem_response
+from app.tokens import TokenCheck
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,9 @@ class Envelope:
     say to `request.state.log`.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, tokens: TokenCheck) -> None:
         self._app = app
+        self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,6 +39,7 @@ class Envelope:
             return
         exchange = _Exchange(scope, send)
         try:
+            self._tokens.check(scope)
             await self._app(scope, receive, exchange.send)
         except Refusal as refusal:
             exchange.log["problem"] = refusal.slug
@@ -68,7 +71,9 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.request_id
+            headers.setdefault("X-Content-Type-Options", "nosniff")
         await self._send(message)
 
     async def answer(self, response: ASGIApp, receive: Receive) -> None:
