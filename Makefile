@@ -8,7 +8,7 @@ PORT ?= 8000
 TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 
-.PHONY: help run test train lint format lock clean
+.PHONY: help run test test-browser train lint format lock clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -33,6 +33,14 @@ test: .venv-dev/.installed  ## Lint, types and tests
 	$(DEV) -m ruff format --check .
 	$(DEV) -m mypy --strict app training
 	$(DEV) -m pytest -m "not slow"
+
+.venv-dev/.browser: .venv-dev/.installed
+	command -v chromium > /dev/null || apt-get install --yes --no-install-recommends chromium
+	$(DEV) -m pip install --quiet --editable '.[browser]'
+	touch $@
+
+test-browser: .venv-dev/.browser  ## The page in Chromium
+	$(DEV) -m pytest -m browser
 
 train: .venv-dev/.installed  ## Train the default artifact anew
 	$(DEV) -m training --output model_artifacts/circles

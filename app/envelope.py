@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import Refusal
 from app.logs import log_request
+from app.metrics import Metrics
 from app.problems import problem_response, unexpected_problem_response
 
 logger = logging.getLogger(__name__)
@@ -27,8 +28,9 @@ class Envelope:
     say to `request.state.log`.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,10 +45,11 @@ class Envelope:
         except ClientDisconnect:
             exchange.status = _CLIENT_CLOSED_REQUEST
         except Exception:
+            exchange.log["problem"] = "internal-error"
             logger.exception("unexpected error", extra={"fields": {"request_id": exchange.request_id}})
             await exchange.answer(unexpected_problem_response(exchange.request_id), receive)
         finally:
-            exchange.finish()
+            exchange.finish(self._metrics)
 
 
 class _Exchange:
@@ -72,14 +75,16 @@ class _Exchange:
         if not self.status:
             await response(self._scope, receive, self.send)
 
-    def finish(self) -> None:
+    def finish(self, metrics: Metrics) -> None:
+        seconds = time.perf_counter() - self._started
+        metrics.observe(self._scope, self.status, seconds, self.log)
         log_request(
             {
                 "request_id": self.request_id,
                 "method": self._scope["method"],
                 "path": self._scope["path"],
                 "status": self.status,
-                "milliseconds": round((time.perf_counter() - self._started) * 1000, 2),
+                "milliseconds": round(seconds * 1000, 2),
                 **self.log,
             }
         )
