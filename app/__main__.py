@@ -1,13 +1,16 @@
 """python -m app serve | score"""
 
 import argparse
+import asyncio
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from app.errors import ArtifactError
+from app.logs import configure_logging
 from app.score import ScoreOptions, ScoringError, score
 from app.settings import Settings, SettingsError, read_settings
 
@@ -31,13 +34,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Settings, parsed: argparse.Namespace) -> int:
-    from app.serve import serve  # not above: scoring has no use for a web framework, and half its start would be that
-
+    _stop_quietly_until_serving()
+    if parsed.workers is not None:
+        settings = settings.model_copy(update={"workers": parsed.workers})
+    serve = _serve_with_workers if settings.workers > 1 else _serve_alone
     try:
         return serve(settings, parsed.host, parsed.port)
     except OSError as error:
-        print(f"imagegate: {parsed.host}:{parsed.port}: {error.strerror or error}.", file=sys.stderr)
+        reason = os.strerror(error.errno) if error.errno else error
+        print(f"imagegate: {parsed.host}:{parsed.port}: {reason}.", file=sys.stderr)
         return 1
+
+
+def _serve_alone(settings: Settings, host: str, port: int) -> int:
+    from app.serve import serve_alone  # not above: scoring has no use for a web framework
+
+    return serve_alone(settings, host, port)
+
+
+def _serve_with_workers(settings: Settings, host: str, port: int) -> int:
+    from app.listener import listen  # not above: scoring starts none
+    from app.supervisor import Supervisor
+
+    configure_logging(settings.log_level, settings.log_format)
+    with listen(host, port) as listener:
+        return asyncio.run(Supervisor(settings, listener).run())
+
+
+def _stop_quietly_until_serving() -> None:
+    """A stop during the start has nothing to drain, and the first process of a container has no default for it."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    signal.signal(signal.SIGINT, lambda number, frame: sys.exit(0))
+    # What is loaded during the start is the newest anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _score(settings: Settings, parsed: argparse.Namespace) -> int:
@@ -57,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     serve_parser = commands.add_parser("serve", help="answer HTTP requests; settings are GATE_* variables")
     serve_parser.add_argument("--host", default=os.environ.get("HOST", "127.0.0.1"), help="address to bind")
     serve_parser.add_argument("--port", type=int, default=os.environ.get("PORT", "8000"), help="port to bind")
+    serve_parser.add_argument(
+        "--workers", type=_positive, metavar="N", help="serving processes (default: GATE_WORKERS, or 1)"
+    )
     _add_score_arguments(commands.add_parser("score", help="score files and folders", description=_SCORE, epilog=_EXIT))
     return parser
 
