@@ -287,10 +287,10 @@ def _open_webp(data: bytes) -> Container:
         height = int.from_bytes(data[27:30], "little") + 1
         orientation = read_orientation(_webp_exif(data)) if flags & 8 else 1
         return Container("WEBP", width, height, data, _WEBP_BYTES_PER_PIXEL, orientation)
-    if kind == b"VP8 ":
+    if kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
         width, height = struct.unpack_from("<HH", data, 26)
         return Container("WEBP", width & 0x3FFF, height & 0x3FFF, data, _WEBP_BYTES_PER_PIXEL)
-    if kind == b"VP8L":
+    if kind == b"VP8L" and data[20] == 0x2F:
         (bits,) = struct.unpack_from("<I", data, 21)
         return Container("WEBP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, data, _WEBP_BYTES_PER_PIXEL)
     raise UndecodableImage("The WebP file does not begin with a picture.")
@@ -311,11 +311,16 @@ def _webp_exif(data: bytes) -> bytes:
 # --- BMP
 
 
+_BMP_HEADERS = (40, 52, 56, 64, 108, 124)
+
+
 def _open_bmp(data: bytes) -> Container:
     (header_size,) = struct.unpack_from("<I", data, 14)
     if header_size == 12:
         width, height, _, depth = struct.unpack_from("<HHHH", data, 18)
         compression = colors = 0
+    elif header_size not in _BMP_HEADERS:
+        raise UndecodableImage("The BMP file has an unknown kind of header.")
     else:
         width, height, _, depth, compression = struct.unpack_from("<IIHHI", data, 18)
         (colors,) = struct.unpack_from("<I", data, 46)

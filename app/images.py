@@ -101,7 +101,7 @@ class OpenedImage:
         container = self.container
         pixels = container.width * container.height
         decoded = pixels // _jpeg_scale(container) ** 2 * 4 if container.format == "JPEG" else pixels
-        strip = 16 * min(decoded, _STRIP_PIXELS)
+        strip = 24 * min(decoded, _STRIP_PIXELS)
         return len(container.pixels) + decoded + strip + int(pixels * container.bytes_per_pixel)
 
 

@@ -22,6 +22,7 @@ RESULTS = Path(__file__).parent / "results" / "hostile.json"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="files whose name contains this")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, in place of the table")
     arguments = parser.parse_args()
     context = multiprocessing.get_context("fork")
     rows = []
@@ -30,7 +31,7 @@ def main() -> None:
             data = make()
             with context.Pool(1) as pool:
                 rows.append({"file": name, "bytes": len(data), **pool.apply(measure, (data,))})
-            print(_line(rows[-1]), flush=True)
+            print(json.dumps(rows[-1]) if arguments.json else _line(rows[-1]), flush=True)
     if not arguments.only:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")

@@ -4,7 +4,6 @@
 cost anything; `benchmarks/hostile.py` measures them. Everything is made from its parameters alone, without chance.
 """
 
-import itertools
 import struct
 import zlib
 from collections.abc import Callable, Iterable
@@ -198,7 +197,7 @@ def noise(mode: str, width: int, height: int | None = None) -> Image.Image:
 
 
 def fill(unit: bytes, size: int) -> bytes:
-    return b"".join(itertools.repeat(unit, size // len(unit)))
+    return unit * (size // len(unit))
 
 
 def _noisy_jpeg(**options: object) -> bytes:
@@ -290,6 +289,15 @@ _BIG_OTHERS = {
         method=0,
         quality=0,
     ),
+    "WebP of one color": lambda: save(Image.new("RGB", (SIDE, SIDE), (9, 99, 200)), "WEBP", quality=1, method=0),
+    "WebP animation": lambda: save(
+        Image.new("RGBA", (SIDE, SIDE), (9, 99, 200, 9)),
+        "WEBP",
+        save_all=True,
+        append_images=[Image.new("RGBA", (SIDE, SIDE))],
+        quality=1,
+        method=0,
+    ),
     "WebP canvas": lambda: webp_with_canvas(SIDE, SIDE),
     "WebP canvas 13000x13000": lambda: webp_with_canvas(13_000, 13_000),
     "WebP EXIF bomb": lambda: riff(
@@ -309,3 +317,23 @@ def _interlaced_rows(side: int, bytes_per_pixel: int) -> bytes:
         columns, lines = -(-(side - left) // across), -(-(side - top) // down)
         size += lines * (1 + columns * bytes_per_pixel)
     return bytes(size)
+
+
+def small_files() -> dict[str, bytes]:
+    """One valid file of each kind, small enough to be broken at every byte."""
+    image = Image.new("L", (28, 28), 200)
+    image.paste(30, (5, 5, 20, 20))
+    color = image.convert("RGB")
+    return {
+        "png": save(image, "PNG"),
+        "png-palette": save(color.quantize(3), "PNG", transparency=1),
+        "png-text": png(28, 28, before=[*compressed_text(0), chunk(b"eXIf", exif(6)[6:])]),
+        "apng": save(image, "PNG", save_all=True, append_images=[Image.new("L", (28, 28))]),
+        "jpeg": save(color, "JPEG", quality=20, exif=exif(6)),
+        "jpeg-progressive": save(color, "JPEG", quality=20, progressive=True),
+        "gif": save(image, "GIF", save_all=True, append_images=[Image.new("L", (28, 28))], transparency=3),
+        "bmp": save(image.convert("1"), "BMP"),
+        "bmp-rle": bmp(28, 28, 8, 1, 2, (b"\x0e\x00\x0e\x01\0\0") * 28 + b"\0\1", bytes(8)),
+        "webp": save(color, "WEBP", quality=20, exif=exif(6)),
+        "webp-lossless": save(image.convert("RGBA"), "WEBP", lossless=True),
+    }
