@@ -137,17 +137,27 @@ def to_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> NDArray[np
     Raises:
         UndecodableImage: The pixels are damaged or end early.
     """
+    gray = to_large_grayscale(image, preprocessing)
+    if gray.size != (SIDE, SIDE):
+        gray = gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=_PIXELS_FOR_EACH)
+    return np.asarray(gray, dtype=np.float32) / np.float32(255)
+
+
+def to_large_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> Image.Image:
+    """All but the last step of `to_grayscale`: mode L in the image's own size, but for a large JPEG, which is reduced.
+
+    Raises:
+        UndecodableImage: The pixels are damaged or end early.
+    """
     container = image.container
     try:
         gray = _decode(container, preprocessing.background)
         if container.orientation in _UPRIGHT:
             # Before the resize, which filters rows first and clips them: turned rows give other levels, by up to five.
             gray = gray.transpose(_UPRIGHT[container.orientation])
-        if gray.size != (SIDE, SIDE):
-            gray = gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=_PIXELS_FOR_EACH)
     except _DECODER_ERRORS as error:
         raise UndecodableImage(f"The {container.format} file is damaged or ends early.") from error
-    return np.asarray(gray, dtype=np.float32) / np.float32(255)
+    return gray
 
 
 def decode_image(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> NDArray[np.float32]:
