@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test test-browser test-container train lint format lock clean
+.PHONY: help run test test-browser test-container test-fuzz fuzz soak train lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -56,6 +56,23 @@ test-container: .venv-dev/.installed  ## Build the image and run it, locked down
 
 test-browser: .venv-dev/.browser  ## The page in Chromium
 	$(DEV) -m pytest -m browser
+
+.venv-dev/.fuzz: .venv-dev/.installed
+	$(DEV) $(INSTALL) --editable '.[fuzz]'
+	@touch $@
+
+test-fuzz: .venv-dev/.fuzz  ## Pillow's own test images, some minutes of fuzzing, and the OpenAPI contract
+	$(DEV) -m pytest -m fuzz -s
+
+# Which decoder to fuzz, and for how long: `make fuzz TARGET=fuzz_body SECONDS=600`.
+TARGET ?= fuzz_images
+SECONDS ?= 3600
+fuzz: .venv-dev/.fuzz  ## Fuzz for an hour; findings land in build/fuzz
+	@mkdir -p build/fuzz
+	$(DEV) -m tests.fuzz.$(TARGET) -max_total_time=$(SECONDS)
+
+soak: .venv-dev/.installed  ## A real server under a mix of good, bad and large images for 20 minutes
+	$(DEV) -m benchmarks.soak
 
 train: .venv-dev/.installed  ## Train the default artifact anew
 	$(DEV) -m training --output model_artifacts/circles
