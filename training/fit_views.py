@@ -27,7 +27,7 @@ EXPLAINED = 1.1
 # How much further out than the 99% quantile a view reaches 1: the further, the less it alarms by itself and the less it
 # costs the others. Faintness is for images far fainter than normal ones; and a distance in many dimensions is trusted
 # the less the fewer images it was fitted on.
-ERROR_REACH, FAINT_REACH, IMAGES_PER_DIMENSION = 1.1, 2.0, 10
+ERROR_REACH, FAINT_REACH, IMAGES_PER_DIMENSION = 1.1, 1.6, 10
 _BATCH_SIZE, _CHECK_EVERY = 256, 50
 # Of images, for whatever is done to all of them at once.
 _CHUNK = 4096
@@ -46,7 +46,9 @@ def fit_views(autoencoder: Autoencoder, train: NDArray[np.uint8], held_out: NDAr
         round_weights(autoencoder)
         fitted, others = _redraw_all(autoencoder, train), _redraw_all(autoencoder, held_out)
     latent_size = fitted.latents.shape[1]
-    views = Views(latent_size).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        views = Views(latent_size).eval()
     with torch.no_grad():
         views.measurements.median.copy_(_rounded(fitted.images[: train.shape[1]].median(dim=0).values))
         own, other = _measure(views, fitted), _measure(views, others)

@@ -68,9 +68,13 @@ class Measurements(nn.Module):
         def mean(planes: Tensor) -> Tensor:
             return self.window @ planes @ self.window.T  # (N, 1, 22, 22)
 
-        mean_1, mean_2 = mean(first), mean(second)
-        variances = mean(first.square() + second.square()) - mean_1.square() - mean_2.square()
-        covariance = mean(first * second) - mean_1 * mean_2
+        # Variances around each image's own level: around zero, those of a white paper would be lost in rounding.
+        level = first.mean(dim=(1, 2, 3), keepdim=True)
+        off_1, off_2 = mean(first - level), mean(second - level)
+        squares = mean((first - level).square() + (second - level).square())
+        variances = squares - off_1.square() - off_2.square()
+        covariance = mean((first - level) * (second - level)) - off_1 * off_2
+        mean_1, mean_2 = off_1 + level, off_2 + level
         light = (2 * mean_1 * mean_2 + 0.01**2) / (mean_1.square() + mean_2.square() + 0.01**2)
         structure = (2 * covariance + 0.03**2) / (variances + 0.03**2)
         return 1 - (light * structure).mean(dim=(1, 2, 3))
