@@ -10,13 +10,11 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from starlette.types import Receive
 
 from app.detector import Detection, Detector
 from app.errors import DeadlineExceeded, NotReady, Overloaded, Refusal
-from app.footprint import decoding_bytes
-from app.images import open_image, to_grayscale
+from app.images import OpenedImage, open_image, to_grayscale
 from app.lanes import Lane, while_connected
 from app.metrics import Metrics
 from app.settings import Settings
@@ -27,7 +25,7 @@ T = TypeVar("T")
 _IN_PLACE_BYTES = 16 * 2**10
 _IN_PLACE_PIXELS = 256 * 256
 # A decode that takes more memory than this waits until no other such decode runs; lighter ones pass it.
-_HEAVY_BYTES = 32 * 2**20
+_HEAVY_BYTES = 48 * 2**20
 _LIGHT_THREADS = 2
 # A batch gives its thread back after this long and queues again, so that single images need not wait for all of it.
 _SLICE_SECONDS = 0.05
@@ -183,7 +181,7 @@ class Turn:
             return refusal
 
     async def _judge_heavy(self, data: bytes) -> Judgement:
-        # Opened again, for an opened image that waits would keep its decoder's memory all the while.
+        # Opened again, for an opened image that waits would keep its copy of the file all the while.
         return await self.run(partial(_judge, data, self._judge.max_pixels, self.detector), heavy=True)
 
     async def run(self, work: Callable[[], T], heavy: bool = False) -> T:
@@ -201,7 +199,7 @@ class Turn:
             raise DeadlineExceeded(f"No answer within {seconds:g} seconds; try again.") from error
 
 
-def _judge_opened(image: Image.Image, detector: Detector) -> Judgement:
+def _judge_opened(image: OpenedImage, detector: Detector) -> Judgement:
     pixels = to_grayscale(image, detector.artifact.preprocessing)
     return Judgement(pixels, detector.detect(pixels[np.newaxis])[0], detector)
 
@@ -213,7 +211,7 @@ def _judge(data: bytes, max_pixels: int, detector: Detector) -> Judgement:
 def _judge_if_light(data: bytes, max_pixels: int, detector: Detector) -> Judgement | None:
     """A judgement, or none if decoding takes so much memory that the image has to wait its turn."""
     image = open_image(data, max_pixels)
-    return None if decoding_bytes(image) > _HEAVY_BYTES else _judge_opened(image, detector)
+    return None if image.memory_bytes > _HEAVY_BYTES else _judge_opened(image, detector)
 
 
 def _judge_slice(files: Sequence[bytes], max_pixels: int, detector: Detector) -> list[Judgement | Refusal]:
