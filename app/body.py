@@ -1,7 +1,7 @@
 """Request bodies: read within a size and a time, held within a budget, multipart taken apart in memory."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,7 +32,13 @@ class Part:
 class BodyReader:
     """Reads the bodies of one app's requests, and knows how many bytes they hold together at this moment."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, observe_bytes: Callable[[float], None] = lambda size: None) -> None:
+        """
+        Args:
+            settings: The bounds.
+            observe_bytes: Is told the size of each body, however far it was read.
+        """
+        self._observe_bytes = observe_bytes
         self._max_upload_bytes = settings.max_upload_bytes
         self._max_buffered_bytes = settings.max_buffered_bytes
         self._timeout_seconds = settings.body_timeout_seconds
@@ -46,6 +52,7 @@ class BodyReader:
             yield held
         finally:
             self.buffered_bytes -= held.size
+            self._observe_bytes(held.size)
 
     async def read(self, headers: Headers, receive: Receive, held: "HeldBody") -> bytes:
         """The whole body.
