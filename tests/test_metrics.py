@@ -1,10 +1,12 @@
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,6 +15,7 @@ from starlette.testclient import TestClient
 from app.metrics import Metrics
 from app.shared_metrics import shared_metrics
 from tests.conftest import picture
+from tests.servers import Server
 
 WHITE, BLACK = picture(level=255), picture(level=0)
 
@@ -141,6 +144,18 @@ def test_several_workers_add_up_and_a_dead_one_no_longer_waits(tmp_path: Path) -
     without_the_first = worker("scrape", first)
     assert 'gate_rejected_total{reason="overloaded"} 2.0' in without_the_first
     assert re.search(r"^gate_waiting 3.0$", without_the_first, re.MULTILINE)
+
+
+def test_any_of_several_serving_workers_tells_for_all(tiny_artifact: Path) -> None:
+    with Server("--workers", "2", artifact=tiny_artifact) as server:
+        server.wait_for_line("serving", 2)
+        for _ in range(16):  # each on a connection of its own, which either worker may take
+            httpx2.post(f"{server.url}/v1/predict", content=WHITE)
+        for _ in range(4):
+            text = httpx2.get(f"{server.url}/metrics").text
+            assert 'gate_verdicts_total{verdict="normal"} 16.0' in text
+        server.signal(signal.SIGTERM)
+        assert server.exit_code() == 0
 
 
 def test_workers_share_a_folder_that_goes_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

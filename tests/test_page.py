@@ -3,13 +3,7 @@
 import base64
 import os
 import re
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +14,7 @@ from starlette.testclient import TestClient
 
 from app.headers import page_headers
 from tests.conftest import circle_picture, picture, write_tiny_artifact
+from tests.servers import Server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -62,27 +57,6 @@ def test_the_page_is_not_an_api_route(client: TestClient) -> None:
 # With one.
 
 
-@contextmanager
-def serving(artifact: Path, **environment: str) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    variables = {**os.environ, "GATE_ARTIFACT": str(artifact), "GATE_LOG_LEVEL": "warning", **environment}
-    process = subprocess.Popen([sys.executable, "-m", "app", "serve", "--port", str(port)], env=variables)
-    try:
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").close()
-                break
-            except OSError:
-                assert process.poll() is None, "the service ended at once"
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """White is normal; a thin circle on white as well; a duck and black are not."""
@@ -91,8 +65,8 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(artifact: Path) -> Iterator[str]:
-    with serving(artifact) as url:
-        yield url
+    with Server(artifact=artifact) as server:
+        yield f"{server.url}/"
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +82,7 @@ def browser() -> "Iterator[Browser]":
 class Visit:
     """One visit, which notes whatever a visitor should not have to see."""
 
-    def __init__(self, page: "Page", address: str) -> None:
+    def __init__(self, page: "Page", address: str, has_model: bool) -> None:
         self.page = page
         self.complaints: list[str] = []
         self.hosts: set[str] = set()
@@ -117,7 +91,8 @@ class Visit:
         page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
         page.on("request", lambda request: self.hosts.add(request.url.split("/")[2] if "//" in request.url else ""))
         page.goto(address)
-        page.wait_for_function("document.getElementById('model').textContent !== ''")
+        if has_model:
+            page.wait_for_function("document.getElementById('model').textContent !== ''")
         self.address = address
 
     def verdict(self, word: str, about: str = "") -> str:
@@ -150,9 +125,9 @@ class Visit:
 def visit(browser: "Browser", address: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., Visit]]:
     visits: list[Visit] = []
 
-    def start(url: str = address, **context: Any) -> Visit:
+    def start(url: str = address, has_model: bool = True, **context: Any) -> Visit:
         context = {"viewport": {"width": 1180, "height": 860}, **context}
-        visits.append(Visit(browser.new_context(**context).new_page(), url))
+        visits.append(Visit(browser.new_context(**context).new_page(), url, has_model))
         return visits[-1]
 
     yield start
@@ -282,25 +257,23 @@ class TestInBrowser:
         one.verdict("normal")
 
     @pytest.mark.complains
-    def test_a_service_with_tokens_asks_for_one_and_keeps_it_for_the_tab(self, visit: Callable[..., Visit]) -> None:
-        one = visit()
-        one.page.route(
-            "**/v1/**",
-            lambda route: (
-                route.continue_()
-                if route.request.headers.get("authorization") == "Bearer right"
-                else route.fulfill(status=401, json={"title": "No token", "detail": "A token is needed."})
-            ),
-        )
+    def test_a_service_with_tokens_asks_for_one_and_keeps_it_for_the_tab(
+        self, visit: Callable[..., Visit], artifact: Path
+    ) -> None:
+        with Server(artifact=artifact, tokens="right-and-long-enough") as server:
+            self._give_tokens(visit(f"{server.url}/", has_model=False))
+
+    def _give_tokens(self, one: Visit) -> None:
         one.page.set_input_files("#file", [upload("white.png", WHITE)])
-        one.verdict("could not be judged")
+        assert "Send a token" in one.verdict("could not be judged")
+        one.screenshot("token")
         one.page.get_by_label("Token").fill("wrong")
         one.page.keyboard.press("Enter")
         one.page.wait_for_function("document.body.innerText.includes('does not accept this token')")
-        one.page.get_by_label("Token").fill("right")
+        one.page.get_by_label("Token").fill("right-and-long-enough")
         one.page.keyboard.press("Enter")
         one.verdict("normal")
-        assert one.page.evaluate("[sessionStorage.token, localStorage.length]") == ["right", 0]
+        assert one.page.evaluate("[sessionStorage.token, localStorage.length]") == ["right-and-long-enough", 0]
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_text_stands_out_in_light_and_in_dark(self, visit: Callable[..., Visit], scheme: str) -> None:
