@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test test-browser test-container train lint format lock clean
+.PHONY: help run test test-browser test-container test-integrations train lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -51,11 +51,15 @@ test-container: .venv-dev/.installed  ## Build the image and run it, locked down
 
 .venv-dev/.browser: .venv-dev/.installed
 	command -v chromium > /dev/null || apt-get install --yes --no-install-recommends chromium
-	$(DEV) -m pip install --quiet --editable '.[browser]'
-	touch $@
+	$(DEV) $(INSTALL) --editable '.[browser]'
+	@touch $@
 
 test-browser: .venv-dev/.browser  ## The page in Chromium
 	$(DEV) -m pytest -m browser
+
+test-integrations: .venv-dev/.installed  ## With the tools of other systems: promtool
+	command -v promtool > /dev/null || apt-get install --yes --no-install-recommends prometheus
+	$(DEV) -m pytest -m integrations
 
 train: .venv-dev/.installed  ## Train the default artifact anew
 	$(DEV) -m training --output model_artifacts/circles

@@ -265,7 +265,7 @@ class TestInBrowser:
 
     def _give_tokens(self, one: Visit) -> None:
         one.page.set_input_files("#file", [upload("white.png", WHITE)])
-        assert "Send a token" in one.verdict("could not be judged")
+        assert "It waits for a token" in one.verdict("could not be judged")
         one.screenshot("token")
         one.page.get_by_label("Token").fill("wrong")
         one.page.keyboard.press("Enter")
