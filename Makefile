@@ -50,7 +50,8 @@ test-container: .venv-dev/.installed  ## Build the image and run it, locked down
 	tests/container.sh $(DEV) -m pytest -m container -s
 
 .venv-dev/.browser: .venv-dev/.installed
-	command -v chromium > /dev/null || apt-get install --yes --no-install-recommends chromium
+	command -v chromium > /dev/null || \
+		{ apt-get update --quiet && apt-get install --yes --no-install-recommends chromium; }
 	$(DEV) $(INSTALL) --editable '.[browser]'
 	@touch $@
 
@@ -58,7 +59,8 @@ test-browser: .venv-dev/.browser  ## The page in Chromium
 	$(DEV) -m pytest -m browser
 
 test-integrations: .venv-dev/.installed  ## With the tools of other systems: promtool
-	command -v promtool > /dev/null || apt-get install --yes --no-install-recommends prometheus
+	command -v promtool > /dev/null || \
+		{ apt-get update --quiet && apt-get install --yes --no-install-recommends prometheus; }
 	$(DEV) -m pytest -m integrations
 
 train: .venv-dev/.installed  ## Train the default artifact anew

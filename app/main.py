@@ -36,8 +36,7 @@ class GateApp(FastAPI):
     """FastAPI, with `Envelope` around everything that FastAPI and its own middleware do."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        tokens = TokenCheck(self.state.settings.tokens)
-        return Envelope(super().build_middleware_stack(), tokens, self.state.metrics)
+        return Envelope(super().build_middleware_stack(), TokenCheck(self.state.settings.tokens), self.state.metrics)
 
     def openapi(self) -> dict[str, Any]:
         if not self.openapi_schema:
