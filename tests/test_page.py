@@ -13,7 +13,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.headers import page_headers
-from tests.conftest import circle_picture, picture, write_tiny_artifact
+from tests.conftest import DEFAULT_ARTIFACT, circle_picture, picture, write_tiny_artifact
 from tests.servers import Server
 
 if TYPE_CHECKING:
@@ -152,6 +152,15 @@ class TestInBrowser:
         assert "anomaly" in one.verdict("anomaly")
         one.page.locator("input[type=file]").first.set_input_files([upload("circle.png", circle_picture())])
         assert "normal" in one.verdict("normal")
+
+    def test_the_default_artifact_tells_a_circle_from_a_duck(self, visit: Callable[..., Visit]) -> None:
+        with Server(artifact=DEFAULT_ARTIFACT) as server:
+            one = visit(f"{server.url}/")
+            for sample, word in (("Circle", "normal"), ("Square", "anomaly"), ("Duck", "anomaly")):
+                one.page.get_by_role("button", name=sample, exact=True).click()
+                one.verdict(word, sample)
+            one.page.mouse.move(0, 0)
+            one.screenshot("page")  # docs/page.png
 
     def test_it_shows_what_the_network_saw_redrew_and_where_they_differ(self, visit: Callable[..., Visit]) -> None:
         one = visit()
