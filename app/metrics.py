@@ -82,8 +82,7 @@ class Metrics:
             seconds: Until the answer's end.
             log: What its access line says; `problem` is why it was refused.
         """
-        route = scope.get("route")
-        template = _OTHER if route is None else route.path
+        template = getattr(scope.get("route"), "path_format", _OTHER)  # no route: an unknown path, or no token
         method = scope["method"] if scope["method"] in _METHODS else _OTHER
         key = (template, method, status)
         child = self._request_children.get(key)
