@@ -10,13 +10,11 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from starlette.types import Receive
 
 from app.detector import Detection, Detector
 from app.errors import DeadlineExceeded, NotReady, Overloaded, Refusal
-from app.footprint import decoding_bytes
-from app.images import open_image, to_grayscale
+from app.images import OpenedImage, open_image, to_grayscale
 from app.lanes import Lane, while_connected
 from app.metrics import Metrics
 from app.settings import Settings
@@ -149,7 +147,7 @@ class Turn:
             outcome = open_image(data, self._judge.max_pixels)
             if outcome.width * outcome.height <= _IN_PLACE_PIXELS:
                 return _judge_opened(outcome, self.detector)
-            if decoding_bytes(outcome) <= _HEAVY_BYTES:
+            if outcome.memory_bytes <= _HEAVY_BYTES:
                 return await self.run(partial(_judge_opened, outcome, self.detector))
         if isinstance(outcome, Judgement):
             return outcome
@@ -195,27 +193,27 @@ class Turn:
             raise DeadlineExceeded(f"No answer within {seconds:g} seconds; try again.") from error
 
 
-def _judge_opened(image: Image.Image, detector: Detector) -> Judgement:
+def _judge_opened(image: OpenedImage, detector: Detector) -> Judgement:
     pixels = to_grayscale(image, detector.artifact.preprocessing)
     return Judgement(pixels, detector.detect(pixels[np.newaxis])[0], detector)
 
 
-def _judge_or_refuse(image: Image.Image, detector: Detector) -> Judgement | Refusal:
+def _judge_or_refuse(image: OpenedImage, detector: Detector) -> Judgement | Refusal:
     try:
         return _judge_opened(image, detector)
     except Refusal as refusal:
         return refusal
 
 
-def _judge_if_light(data: bytes, max_pixels: int, detector: Detector) -> Judgement | Image.Image:
+def _judge_if_light(data: bytes, max_pixels: int, detector: Detector) -> Judgement | OpenedImage:
     """A judgement, or the opened image if decoding it takes so much memory that it has to wait its turn."""
     image = open_image(data, max_pixels)
-    return image if decoding_bytes(image) > _HEAVY_BYTES else _judge_opened(image, detector)
+    return image if image.memory_bytes > _HEAVY_BYTES else _judge_opened(image, detector)
 
 
 def _judge_slice(
     files: Sequence[bytes], max_pixels: int, detector: Detector
-) -> tuple[list[Judgement | Refusal], Image.Image | None]:
+) -> tuple[list[Judgement | Refusal], OpenedImage | None]:
     """Judges files, at least one, until the time is up or a large one comes: that one is handed back opened.
 
     The network sees one image at a time: what the runtime adds up for a batch differs in the last bits from what it
