@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test test-browser test-container test-fuzz fuzz soak train lint format lock clean
+.PHONY: help run test test-browser test-container test-fuzz test-integrations fuzz soak train lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -50,12 +50,18 @@ test-container: .venv-dev/.installed  ## Build the image and run it, locked down
 	tests/container.sh $(DEV) -m pytest -m container -s
 
 .venv-dev/.browser: .venv-dev/.installed
-	command -v chromium > /dev/null || apt-get install --yes --no-install-recommends chromium
-	$(DEV) -m pip install --quiet --editable '.[browser]'
-	touch $@
+	command -v chromium > /dev/null || \
+		{ apt-get update --quiet && apt-get install --yes --no-install-recommends chromium; }
+	$(DEV) $(INSTALL) --editable '.[browser]'
+	@touch $@
 
 test-browser: .venv-dev/.browser  ## The page in Chromium
 	$(DEV) -m pytest -m browser
+
+test-integrations: .venv-dev/.installed  ## With the tools of other systems: promtool
+	command -v promtool > /dev/null || \
+		{ apt-get update --quiet && apt-get install --yes --no-install-recommends prometheus; }
+	$(DEV) -m pytest -m integrations
 
 .venv-dev/.fuzz: .venv-dev/.installed
 	$(DEV) $(INSTALL) --editable '.[fuzz]'
