@@ -156,6 +156,16 @@ class Turn:
                 results.append(await self.run(partial(_judge_or_refuse, large, self.detector), heavy=True))
         return results
 
+    async def judge_pixels(self, images: NDArray[np.float32]) -> list[Judgement]:
+        """Judges images that need no decoding, each by itself as above.
+
+        Args:
+            images: (N, 28, 28), grey levels in [0, 1].
+        """
+        if len(images) == 1:
+            return _judge_pixels(images, self.detector)
+        return await self.run(partial(_judge_pixels, images, self.detector))
+
     async def run(self, work: Callable[[], T], heavy: bool = False) -> T:
         """Blocking work in a thread.
 
@@ -174,6 +184,10 @@ class Turn:
 def _judge_opened(image: Image.Image, detector: Detector) -> Judgement:
     pixels = to_grayscale(image, detector.artifact.preprocessing)
     return Judgement(pixels, detector.detect(pixels[np.newaxis])[0], detector)
+
+
+def _judge_pixels(images: NDArray[np.float32], detector: Detector) -> list[Judgement]:
+    return [Judgement(pixels, detector.detect(pixels[np.newaxis])[0], detector) for pixels in images]
 
 
 def _judge_or_refuse(image: Image.Image, detector: Detector) -> Judgement | Refusal:

@@ -15,9 +15,12 @@ from app import __version__
 from app.api import add_v1_routes
 from app.artifact import load_artifact
 from app.body import BodyReader
+from app.classifier import Classifier
 from app.detector import Detector
 from app.envelope import Envelope
 from app.errors import Refusal
+from app.gate import add_gate_routes
+from app.inference_protocol import add_v2_routes
 from app.judge import Judge
 from app.logs import configure_logging
 from app.probes import add_probes
@@ -62,10 +65,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.judge = Judge(settings)
     app.state.bodies = BodyReader(settings)
+    app.state.classifier = None
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(HTTPException, _refuse_for_framework)
     app.add_exception_handler(Exception, _fail)
     add_v1_routes(app)
+    add_gate_routes(app)
+    add_v2_routes(app)
     add_probes(app)
     return app
 
@@ -77,7 +83,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     artifact = load_artifact(settings.artifact)
     judge.use(Detector(artifact))
     logger.info("serving", extra={"fields": {"artifact": artifact.manifest.name, "version": artifact.version}})
+    if settings.classifier_url is not None:
+        app.state.classifier = Classifier(settings.classifier_url, settings.classifier_timeout_seconds)
     yield
+    if app.state.classifier is not None:
+        await app.state.classifier.close()
     judge.close()
 
 
