@@ -7,32 +7,47 @@ PORT ?= 8000
 # An index that has CPU builds of PyTorch, for `make test` and `make train`; empty: pip's own configuration decides.
 TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
+INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test train lint format lock clean
+.PHONY: help run test test-container train lint format lock clean
 
 help:  ## This list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+# An environment without its stamp is one whose installation was interrupted: it starts over.
+define make_environment
+@$(PYTHON) -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	echo "$(PYTHON) is not Python 3.11 or newer with its venv module (Debian: apt-get install python3-venv)." >&2; \
+	echo "Another one is taken by name: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+@test -e $@ || rm -rf $(@D)
+$(PYTHON) -m venv $(@D)
+endef
 
 .venv/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable .
-	touch $@
+	$(make_environment)
+	.venv/bin/python $(INSTALL) --editable .
+	@touch $@
 
 .venv-dev/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv-dev
-	@if [ -n "$(TORCH_INDEX)" ]; then \
-		$(DEV) -m pip install --quiet --no-deps --index-url "$(TORCH_INDEX)" 'torch>=2.6,<2.14' || true; fi
-	$(DEV) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	$(make_environment)
+	@if [ -n "$(TORCH_INDEX)" ]; then $(DEV) $(INSTALL) --no-deps --index-url "$(TORCH_INDEX)" 'torch>=2.6,<2.14' || \
+		echo "TORCH_INDEX has no fitting PyTorch; pip's own configuration decides." >&2; fi
+	$(DEV) $(INSTALL) --editable '.[dev]'
+	@touch $@
 
 run: .venv/.installed  ## Serve the default artifact on HOST:PORT (127.0.0.1:8000)
-	.venv/bin/python -m app serve --host $(HOST) --port $(PORT)
+	@exec .venv/bin/python -m app serve --host $(HOST) --port $(PORT)
 
-test: .venv-dev/.installed  ## Lint, types and tests
+test: lint  ## Lint, types and tests
+	$(DEV) -m pytest -m "not slow"
+
+lint: .venv-dev/.installed  ## ruff and mypy alone
 	$(DEV) -m ruff check .
 	$(DEV) -m ruff format --check .
 	$(DEV) -m mypy --strict app training
-	$(DEV) -m pytest -m "not slow"
+
+test-container: .venv-dev/.installed  ## Build the image and run it, locked down
+	tests/container.sh $(DEV) -m pytest -m container -s
 
 train: .venv-dev/.installed  ## Train the default artifact anew
 	$(DEV) -m training --output model_artifacts/circles
@@ -41,8 +56,13 @@ format: .venv-dev/.installed  ## Let ruff mend and format the code
 	$(DEV) -m ruff check --fix .
 	$(DEV) -m ruff format .
 
-lock: .venv-dev/.installed  ## Write constraints.txt from what is installed and tested
-	$(DEV) -m pip freeze --exclude-editable --exclude torch | grep -v ' @ ' > constraints.txt
+# PyTorch and what belongs to one build of it stay out: CPU and CUDA builds differ in version and in company.
+lock: .venv-dev/.installed  ## Write constraints.txt: the versions installed, which the tests have seen
+	@{ echo "# Made by \`make lock\`. For newer versions: empty this file, then \`make clean test lock\`."; \
+		$(DEV) -m pip freeze --exclude-editable | grep -vE ' @ |^(torch|triton|cuda|nvidia)[-_=]' | LC_ALL=C sort -f; \
+		} > .venv-dev/constraints.txt
+	cp .venv-dev/constraints.txt constraints.txt
+	@touch $<
 
 clean:  ## Remove environments and caches
-	rm -rf .venv .venv-dev .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-dev .mypy_cache .pytest_cache .ruff_cache .hypothesis

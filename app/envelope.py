@@ -1,5 +1,6 @@
-"""What surrounds every request: its id, its access line, and the translation of refusals into problems."""
+"""What surrounds every request: its id, its token, its access line, and the translation of refusals into problems."""
 
+import asyncio
 import logging
 import os
 import re
@@ -10,9 +11,10 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import Refusal
+from app.errors import NotReady, Refusal
 from app.logs import log_request
 from app.problems import problem_response, unexpected_problem_response
+from app.tokens import TokenCheck
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +29,9 @@ class Envelope:
     say to `request.state.log`.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, tokens: TokenCheck) -> None:
         self._app = app
+        self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -36,12 +39,16 @@ class Envelope:
             return
         exchange = _Exchange(scope, send)
         try:
+            self._tokens.check(scope)
             await self._app(scope, receive, exchange.send)
         except Refusal as refusal:
             exchange.log["problem"] = refusal.slug
             await exchange.answer(problem_response(refusal), receive)
         except ClientDisconnect:
             exchange.status = _CLIENT_CLOSED_REQUEST
+        except asyncio.CancelledError:
+            # The server stops and has waited long enough for this request; its task ends here.
+            await exchange.answer(problem_response(NotReady("The service stopped before this was done.")), receive)
         except Exception:
             logger.exception("unexpected error", extra={"fields": {"request_id": exchange.request_id}})
             await exchange.answer(unexpected_problem_response(exchange.request_id), receive)
@@ -64,7 +71,9 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.request_id
+            headers.setdefault("X-Content-Type-Options", "nosniff")
         await self._send(message)
 
     async def answer(self, response: ASGIApp, receive: Receive) -> None:

@@ -44,6 +44,13 @@ class MalformedRequest(Refusal):
     status, slug, title = 400, "malformed-request", "Malformed request"
 
 
+class Unauthorized(Refusal):
+    status, slug, title = 401, "unauthorized", "No token that fits"
+
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": "Bearer"}
+
+
 class BodyTooSlow(Refusal):
     status, slug, title = 408, "body-too-slow", "The body did not arrive in time"
 

@@ -13,10 +13,8 @@ from starlette.types import ASGIApp
 
 from app import __version__
 from app.api import add_v1_routes
-from app.artifact import load_artifact
 from app.body import BodyReader
 from app.classifier import Classifier
-from app.detector import Detector
 from app.envelope import Envelope
 from app.errors import Refusal
 from app.gate import add_gate_routes
@@ -25,7 +23,12 @@ from app.judge import Judge
 from app.logs import configure_logging
 from app.probes import add_probes
 from app.problems import Problem, http_problem_response, problem_response, unexpected_problem_response
+from app.reload import Reloader, load_detector
 from app.settings import Settings, read_settings
+from app.tokens import TokenCheck, document_tokens
+
+# 16 random characters cannot be guessed at any rate that a network allows.
+_SAFE_TOKEN_LENGTH = 16
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +37,14 @@ class GateApp(FastAPI):
     """FastAPI, with `Envelope` around everything that FastAPI and its own middleware do."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Envelope(super().build_middleware_stack())
+        return Envelope(super().build_middleware_stack(), TokenCheck(self.state.settings.tokens))
 
     def openapi(self) -> dict[str, Any]:
         if not self.openapi_schema:
             schema = super().openapi()
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
             schemas.setdefault("Problem", Problem.model_json_schema(ref_template="#/components/schemas/{model}"))
+            document_tokens(schema, bool(self.state.settings.tokens))
         return super().openapi()
 
 
@@ -80,8 +84,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     judge: Judge = app.state.judge
-    artifact = load_artifact(settings.artifact)
-    judge.use(Detector(artifact))
+    if not judge.loaded:
+        judge.use(load_detector(settings.artifact))
+    if any(len(token) < _SAFE_TOKEN_LENGTH for token in settings.tokens):
+        logger.warning("a token of GATE_TOKENS is short", extra={"fields": {"advised_length": _SAFE_TOKEN_LENGTH}})
+    reloader = Reloader(judge, settings.artifact)
+    reloader.on_hangup()
+    artifact = judge.detector.artifact
     logger.info("serving", extra={"fields": {"artifact": artifact.manifest.name, "version": artifact.version}})
     if settings.classifier_url is not None:
         app.state.classifier = Classifier(settings.classifier_url, settings.classifier_timeout_seconds)

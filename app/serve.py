@@ -1,23 +1,30 @@
-"""`python -m app serve`: uvicorn with our settings, drained and stopped by SIGTERM with exit code 0."""
+"""`python -m app serve`: one process, or several under a supervisor; stopped by SIGTERM with exit code 0."""
 
 import asyncio
+import logging
+import math
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
-from app.artifact import load_artifact
 from app.judge import Judge
+from app.listener import listen, log_address
 from app.main import create_app
+from app.protocol import GateProtocol
+from app.reload import load_detector
 from app.settings import Settings
 
+logger = logging.getLogger(__name__)
 
-def serve(settings: Settings, host: str, port: int) -> int:
-    """Serves until SIGTERM or SIGINT.
+
+def serve_alone(settings: Settings, host: str, port: int) -> int:
+    """Serves with this process until SIGTERM or SIGINT.
 
     Returns:
         The exit code: 0 after a drained stop.
@@ -26,33 +33,46 @@ def serve(settings: Settings, host: str, port: int) -> int:
         ArtifactError: The artifact cannot be served; said before a port is opened.
         OSError: The address cannot be bound.
     """
-    load_artifact(settings.artifact)
-    app = create_app(settings)
-    server = _Server(app, settings)
-    with socket.create_server((host, port), backlog=2048, reuse_port=False) as listener:
+    server = GateServer(settings)
+    with listen(host, port) as listener:
+        server.on_started = partial(log_address, listener)
         server.run(sockets=[listener])
     return 0 if server.started else 1
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, which would otherwise end by re-raising the signal, and without a draining time."""
+class GateServer(uvicorn.Server):
+    """uvicorn's server, which would otherwise end by re-raising the signal, and without a draining time.
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                loop="uvloop",
-                http="httptools",
-                ws="none",
-                lifespan="on",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                timeout_graceful_shutdown=int(settings.request_timeout_seconds),
-            )
-        )
+    Attributes:
+        on_started: Called in the event loop once requests are accepted.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """
+        Raises:
+            ArtifactError: The artifact cannot be served.
+        """
+        app: FastAPI = create_app(settings)
         self._judge: Judge = app.state.judge
+        self._judge.use(load_detector(settings.artifact))
         self._drain_seconds = settings.drain_seconds
+        self.on_started: Callable[[], None] = lambda: None
+        config = uvicorn.Config(
+            app,
+            loop="uvloop",
+            http=GateProtocol.within(settings.body_timeout_seconds),
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=math.ceil(settings.request_timeout_seconds),
+        )
+        super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_started()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -65,12 +85,21 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Readiness goes off at once; requests are accepted for the draining time. A second signal stops at once."""
+        """A second signal ends the draining time at once."""
+        self.drain()
+
+    def drain(self) -> None:
+        """Readiness goes off at once; requests are accepted for the draining time. A second call ends that time.
+
+        Then requests in work are completed, within the time that a request may take: a client that keeps one from
+        completing does not hold the exit for longer.
+        """
         if self._judge.draining or not self._drain_seconds:
             self._judge.draining = True
             self.should_exit = True
             return
         self._judge.draining = True
+        logger.info("draining", extra={"fields": {"seconds": self._drain_seconds}})
         asyncio.get_running_loop().call_later(self._drain_seconds, self._stop)
 
     def _stop(self) -> None:

@@ -5,14 +5,26 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "GATE_"
 _DEFAULT_ARTIFACT = Path(__file__).resolve().parent.parent / "model_artifacts" / "circles"
+
+
+def _check_token(token: SecretStr) -> SecretStr:
+    value = token.get_secret_value()
+    if not value:
+        raise ValueError("one of them is empty; leave the variable out to serve everybody")
+    if not re.fullmatch("[!-~]+", value):
+        raise ValueError("one of them has characters other than letters, digits and signs of ASCII")
+    return token
+
+
+Token = Annotated[SecretStr, AfterValidator(_check_token)]
 
 
 class SettingsError(Exception):
@@ -22,7 +34,7 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Every setting of the service. A field `name` is the variable GATE_NAME."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     artifact: Path = Field(_DEFAULT_ARTIFACT, description="The artifact folder to serve.")
     max_upload_bytes: PositiveInt = Field(32 * 2**20, description="The largest request body, in bytes.")
@@ -35,6 +47,12 @@ class Settings(BaseSettings):
     )
     body_timeout_seconds: PositiveFloat = Field(10, description="For a request body to arrive, in all.")
     request_timeout_seconds: PositiveFloat = Field(30, description="For an answer, once the body is complete.")
+    tokens: Annotated[tuple[Token, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated; if set, every route but the probes and the page needs one of them: "
+        "`Authorization: Bearer`, or on /v1/gate and /v1/authz `X-Gate-Token`.",
+    )
+    workers: PositiveInt = Field(1, description="Serving processes; bounds above are for each of them.")
     drain_seconds: float = Field(
         0, ge=0, description="Between readiness going off and the end of accepting requests, after SIGTERM."
     )
@@ -87,6 +105,11 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _split_tokens(cls, value: object) -> object:
+        return [token.strip() for token in value.split(",")] if isinstance(value, str) else value
+
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """Reads and checks every GATE_* variable.
@@ -105,4 +128,6 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]).upper().removeprefix(PREFIX)
+        if name == "TOKENS":
+            raise SettingsError(f"{PREFIX}{name} cannot be used: {first['ctx']['error']}.") from None
         raise SettingsError(f"{PREFIX}{name} cannot be {first['input']!r}: {first['msg']}.") from error

@@ -176,7 +176,7 @@ def test_an_image_scores_the_same_alone_and_in_a_batch(make_client: Callable[...
 
 def test_overload_is_answered_with_retry_after(make_client: Callable[..., TestClient]) -> None:
     client = make_client(max_waiting=1)
-    client.app.state.judge.waiting = 1  # type: ignore[attr-defined]
+    client.app.state.judge.waiting = 1
     response = client.post("/v1/predict", content=picture())
     assert response.status_code == 503
     assert response.headers["retry-after"] == "1"

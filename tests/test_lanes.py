@@ -120,7 +120,7 @@ def test_a_client_that_goes_away_ends_the_wait() -> None:
 
 def test_a_client_that_stays_is_not_noticed() -> None:
     async def scenario() -> None:
-        async with while_connected(never):  # type: ignore[arg-type]
+        async with while_connected(never):
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.01)
         assert len(asyncio.all_tasks()) == 2, "the watch goes on after the work"
@@ -131,7 +131,7 @@ def test_a_client_that_stays_is_not_noticed() -> None:
 def test_a_cancellation_from_elsewhere_stays_one() -> None:
     async def scenario() -> None:
         async def wait() -> None:
-            async with while_connected(never):  # type: ignore[arg-type]
+            async with while_connected(never):
                 await asyncio.Event().wait()
 
         task = asyncio.create_task(wait())
@@ -146,7 +146,7 @@ def test_a_cancellation_from_elsewhere_stays_one() -> None:
 def test_a_deadline_around_a_watched_wait_is_a_timeout() -> None:
     async def scenario() -> None:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01), while_connected(never):  # type: ignore[arg-type]
+            async with asyncio.timeout(0.01), while_connected(never):
                 await asyncio.Event().wait()
 
     run(scenario)

@@ -1,0 +1,126 @@
+"""Files -> rows: what the service would answer to each, batch by batch, without HTTP."""
+
+import math
+import os
+import stat
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.artifact import Artifact
+from app.detector import Detection, Detector
+from app.errors import MalformedRequest, Refusal, TooManyBytes
+from app.images import decode_image
+from app.settings import Settings
+
+Read = Callable[[str], bytes]
+
+
+class Row(NamedTuple):
+    """One file's result: either the verdict's fields are filled, or the problem's; the others are None.
+
+    Attributes:
+        path: The file, as it was named or found; bytes that are not UTF-8 are written as \\xNN.
+        is_anomaly: The verdict.
+        loss: Mean squared error between the 28x28 image and its reconstruction; None if it is not a number.
+        score: What is compared with the threshold; None, of an anomaly, if it is not a number.
+        p_value: Share of normal images at least as odd, in (0, 1].
+        model: Version of the artifact that judged.
+        error: Stable name of the problem: the last part of the `type` that the service would send, or
+            "unreadable-file", which only a file on a disk can be.
+        status: The HTTP status that the service would answer; None for an unreadable file.
+        detail: What is wrong with this file.
+    """
+
+    path: str
+    is_anomaly: bool | None = None
+    loss: float | None = None
+    score: float | None = None
+    p_value: float | None = None
+    model: str | None = None
+    error: str | None = None
+    status: int | None = None
+    detail: str | None = None
+
+
+class Scorer:
+    """A detector of its own, with the service's limits: make one in each process, then give it chunks of files."""
+
+    def __init__(self, artifact: Artifact, settings: Settings) -> None:
+        """
+        Args:
+            artifact: Verified by `load_artifact`.
+            settings: Of these, `max_upload_bytes` (of one file) and `max_image_pixels`.
+
+        Raises:
+            ArtifactError: The graph does not run, or does not fit its manifest.
+        """
+        self._detector = Detector(artifact)
+        self._preprocessing = artifact.preprocessing
+        self._version = artifact.version
+        self._max_bytes = settings.max_upload_bytes
+        self._max_pixels = settings.max_image_pixels
+
+    def score(self, paths: Sequence[str], read: Read | None = None) -> list[Row]:
+        """Scores one chunk, decoding file by file and running the graph once.
+
+        Args:
+            paths: At most a few hundred: their images, of 3 kB each, are held together.
+            read: Gives a file's content, and raises OSError if it cannot; by default from the local disk. Whoever
+                reads elsewhere need not look at the size: a content that is too large gives the row it should.
+
+        Returns:
+            One row a path, in order. No file, however bad, raises.
+        """
+        outcomes = [self._decode(path, read or self._read_local) for path in paths]
+        images = [outcome for outcome in outcomes if not isinstance(outcome, Row)]
+        detections = iter(self._detector.detect(np.stack(images)) if images else [])
+        return [
+            outcome if isinstance(outcome, Row) else self._judged(path, next(detections))
+            for path, outcome in zip(paths, outcomes, strict=True)
+        ]
+
+    def _decode(self, path: str, read: Read) -> NDArray[np.float32] | Row:
+        try:
+            content = read(path)
+            if len(content) > self._max_bytes:
+                raise self._too_many_bytes()
+            if not content:
+                raise MalformedRequest("The file is empty.")
+            return decode_image(content, self._preprocessing, self._max_pixels)
+        except Refusal as refusal:
+            return Row(_printable(path), error=refusal.slug, status=refusal.status, detail=refusal.detail)
+        except OSError as error:
+            return Row(_printable(path), error="unreadable-file", detail=f"{error.strerror or error}.")
+
+    def _read_local(self, path: str) -> bytes:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("Not a regular file")  # opening a pipe would wait for a writer
+        if status.st_size > self._max_bytes:
+            raise self._too_many_bytes()
+        with open(path, "rb") as file:
+            return file.read()
+
+    def _too_many_bytes(self) -> TooManyBytes:
+        return TooManyBytes(f"The file has more than the {self._max_bytes} bytes that are accepted.")
+
+    def _judged(self, path: str, detection: Detection) -> Row:
+        return Row(
+            _printable(path),
+            is_anomaly=detection.is_anomaly,
+            loss=_finite(detection.loss),
+            score=_finite(detection.score),
+            p_value=detection.p_value,
+            model=self._version,
+        )
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _printable(path: str) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
