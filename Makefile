@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test test-container test-integrations train lint format lock clean
+.PHONY: help run test test-container test-integrations example-digits bench-gate train lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -60,6 +60,12 @@ test-integrations: .venv-integrations/.installed  ## nginx, Envoy, and the clien
 	$(make_environment)
 	.venv-integrations/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[integrations]'
 	@touch $@
+
+example-digits: .venv-dev/.installed  ## A gate in front of a classifier of real digits: train, serve, compare, draw
+	$(DEV) -m examples.digits
+
+bench-gate: .venv-dev/.installed  ## What the gate costs a request to the classifier behind it
+	$(DEV) benchmarks/gate.py
 
 train: .venv-dev/.installed  ## Train the default artifact anew
 	$(DEV) -m training --output model_artifacts/circles

@@ -46,7 +46,8 @@ from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+# Routes are tried in this order, and most requests with an image are POST.
+_METHODS = ("POST", "GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS")
 _WITHOUT_IMAGE = ("GET", "HEAD", "OPTIONS")
 _PARSED_IN_PLACE_BYTES = 64 * 2**10
 
@@ -91,26 +92,17 @@ class Report:
 def add_gate_routes(app: FastAPI) -> None:
     """Adds them to an app whose state has `settings`, `judge`, `bodies` and `classifier`."""
     judging = (*BODY_REFUSALS, *IMAGE_REFUSALS)
-    _add_any(
-        app,
-        "/v1/gate/{path:path}",
-        gate,
-        "Forward to the classifier what is normal",
-        {
-            **documented(*judging, AnomalousImage, NoClassifier, ClassifierDown, ClassifierTooSlow),
-            "default": {"description": "The classifier's own answer, with X-Gate-Verdict, -Score and -Model."},
-        },
-    )
-    _add_any(
-        app,
-        "/v1/authz/{path:path}",
-        authorize,
-        "Envoy ext_authz: 200 admits",
-        {
-            200: {"description": "Admitted; with GATE_ACCEL_REDIRECT, X-Accel-Redirect tells nginx where to."},
-            **documented(*(one for one in judging if one.status < 500), NotAdmitted, PartialBody, CannotJudgeNow),
-        },
-    )
+    forwards = {
+        **documented(*judging, AnomalousImage, NoClassifier, ClassifierDown, ClassifierTooSlow),
+        "default": {"description": "The classifier's own answer, with X-Gate-Verdict, -Score and -Model."},
+    }
+    admits = {
+        200: {"description": "Admitted; with GATE_ACCEL_REDIRECT, X-Accel-Redirect tells nginx where to."},
+        **documented(*(one for one in judging if one.status < 500), NotAdmitted, PartialBody, CannotJudgeNow),
+    }
+    for method in _METHODS:
+        _add(app, method, "/v1/gate/{path:path}", gate, "Forward to the classifier what is normal", forwards)
+        _add(app, method, "/v1/authz/{path:path}", authorize, "Envoy ext_authz: 200 admits", admits)
 
 
 async def gate(request: Request) -> ASGIApp:
@@ -283,29 +275,30 @@ def _without_encoding(headers: Headers) -> Headers:
     return Headers(raw=[field for field in headers.raw if field[0] != b"content-encoding"])
 
 
-def _add_any(
+def _add(
     app: FastAPI,
+    method: str,
     path: str,
     endpoint: Endpoint,
     summary: str,
     responses: dict[int | str, dict[str, Any]],
 ) -> None:
-    parameter = {"name": "path", "in": "path", "required": True, "schema": {"type": "string"}}
-    for method in _METHODS:
-        extra: dict[str, Any] = {"parameters": [parameter]}
-        if method in ("POST", "PUT", "PATCH"):
-            extra["requestBody"] = _ANY_BODY
-        add_lean_route(
-            app,
-            method,
-            path,
-            endpoint,
-            summary=summary,
-            response_class=Response,
-            response_model=None,
-            responses=responses,
-            openapi_extra=extra,
-        )
+    extra: dict[str, Any] = {
+        "parameters": [{"name": "path", "in": "path", "required": True, "schema": {"type": "string"}}]
+    }
+    if method in ("POST", "PUT", "PATCH"):
+        extra["requestBody"] = _ANY_BODY
+    add_lean_route(
+        app,
+        method,
+        path,
+        endpoint,
+        summary=summary,
+        response_class=Response,
+        response_model=None,
+        responses=responses,
+        openapi_extra=extra,
+    )
 
 
 _BINARY = {"type": "string", "format": "binary"}

@@ -286,9 +286,14 @@ def test_kserve_condition_of_the_example_admits_normal_batches_alone(
 def test_compose_file_starts_what_exists() -> None:
     import yaml
 
-    compose = yaml.safe_load((EXAMPLES / "compose.yaml").read_text())
-    assert set(compose["services"]) == {"gate", "classifier", "nginx"}
-    for service in compose["services"].values():
-        for volume in service.get("volumes", []):
-            source = volume.split(":")[0]
-            assert (EXAMPLES / source).exists(), source
+    services = yaml.safe_load((EXAMPLES / "compose.yaml").read_text())["services"]
+    assert set(services) == {"gate", "classifier", "nginx"}
+    assert (EXAMPLES / services["gate"]["build"] / "Dockerfile").exists()
+    assert (EXAMPLES / services["classifier"]["build"] / "Dockerfile").exists()
+    (volume,) = services["nginx"]["volumes"]
+    assert volume.split(":")[1] == "/etc/nginx/nginx.conf"
+    configured = (EXAMPLES / volume.split(":")[0]).read_text().splitlines()
+    # Beyond the names of its neighbours it is the configuration that the tests above run.
+    tested = (EXAMPLES / "nginx" / "nginx.conf").read_text().splitlines()
+    changed = [ours for ours, theirs in zip(configured, tested, strict=True) if ours != theirs]
+    assert [line.split()[-1] for line in changed[1:]] == ["gate:8000;", "classifier:9000;", "8080;"]
