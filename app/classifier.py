@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
+from io import BytesIO
 
 import aiohttp
 from multidict import CIMultiDict
@@ -83,7 +84,7 @@ class Classifier:
             timeout_seconds: For connecting, sending and the whole answer; beyond `_HELD_BYTES` of it, for each chunk.
         """
         base = URL(url, encoded=True)
-        self._origin = base.origin()
+        self._scheme, self._authority = base.scheme, base.raw_authority
         self._path = base.raw_path.rstrip("/")
         self._timeout_seconds = timeout_seconds
         self._session = aiohttp.ClientSession(
@@ -126,9 +127,8 @@ class Classifier:
         try:
             # With `encoded`, yarl takes the bytes as they are: no dot segment is resolved, nothing quoted anew.
             return URL.build(
-                scheme=self._origin.scheme,
-                host=self._origin.raw_host or "",
-                port=self._origin.port,
+                scheme=self._scheme,
+                authority=self._authority,
                 path=self._path + path.decode("ascii") or "/",
                 query_string=query.decode("ascii"),
                 encoded=True,
@@ -137,9 +137,9 @@ class Classifier:
             raise MalformedRequest("Path and query are ASCII, with everything else percent-encoded.") from error
 
     async def _exchange(self, method: str, target: URL, headers: CIMultiDict[str], body: bytes) -> Answer:
-        response = await self._session.request(
-            method, target, headers=headers, data=body or None, allow_redirects=False
-        )
+        # aiohttp writes a file in pieces, and warns of large bodies that are none.
+        data = BytesIO(body) if body else None
+        response = await self._session.request(method, target, headers=headers, data=data, allow_redirects=False)
         try:
             held = await _read_up_to(response.content, _HELD_BYTES)
         except BaseException:

@@ -38,7 +38,7 @@ _IMAGE_FIELDS = frozenset(
 )
 _BASE64_BEGINNINGS = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGODdh", "R0lGODlh")  # PNG, JPEG, WebP, GIF
 _BMP_BEGINNING = re.compile(r"Qk[0-3][A-Za-z0-9+/\s]{70}")
-# Shorter lists of numbers are parameters; an image of 8x8 pixels has as many.
+# Fewer numbers are parameters; an image of 8x8 pixels has as many.
 _LEAST_IMAGE_VALUES = 64
 _SECOND_BODY = re.compile(rb"\r\n--[^\r\n]{1,70}\r\ncontent-disposition:", re.IGNORECASE)
 
@@ -147,24 +147,27 @@ def _add_document(found: Images, document: Any) -> None:
     if is_inference_request(document):
         _add_inference_request(found, parse_inference_request(document, b""))
         return
-    numbers = _add_json(found, document, in_image=False)
-    if numbers >= _LEAST_IMAGE_VALUES:
+    _add_fields(found, document)
+
+
+def _add_fields(found: Images, document: Any) -> None:
+    if _add_json(found, document, in_image=False) >= _LEAST_IMAGE_VALUES:
         raise UnsupportedFormat(
-            "The JSON document holds lists of numbers; grey levels can be judged as Open Inference Protocol tensors "
-            "only, whose datatype tells their scale."
+            "The JSON document holds many numbers; grey levels can be judged as Open Inference Protocol tensors only, "
+            "whose datatype tells their scale."
         )
 
 
 def _add_json(found: Images, value: Any, in_image: bool) -> int:
-    """Adds what stands in one JSON value; returns how many numbers stand in its lists."""
+    """Adds what stands in one JSON value; returns how many numbers stand in it."""
     if isinstance(value, str):
         _add_string(found, value, in_image)
     elif isinstance(value, list):
         in_image = in_image or any(isinstance(one, str) and _is_base64_image(one) for one in value)
-        return sum(isinstance(one, int | float) or _add_json(found, one, in_image) for one in value)
+        return sum(_add_json(found, one, in_image) for one in value)
     elif isinstance(value, dict):
         return sum(_add_json(found, one, _is_image_field(name)) for name, one in value.items())
-    return 0
+    return isinstance(value, int | float)
 
 
 def _add_text(found: Images, name: str, text: str) -> None:
@@ -187,7 +190,7 @@ def _add_string(found: Images, text: str, in_image: bool) -> None:
 def _add_inference_request(found: Images, request: InferenceRequest) -> None:
     for tensor in request.inputs:
         _add_tensor(found, tensor)
-    _add_json(found, request.rest, in_image=False)
+    _add_fields(found, request.rest)
 
 
 def _add_tensor(found: Images, tensor: Tensor) -> None:

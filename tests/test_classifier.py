@@ -2,6 +2,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 
 import pytest
 from starlette.testclient import TestClient
@@ -92,6 +93,33 @@ def test_request_whose_answer_was_lost_is_not_sent_twice(make_client: MakeClient
     classifier.answer = b""
     assert client.post("/v1/gate/", content=NORMAL).status_code == 502
     assert len(classifier.requests) == 2
+
+
+def test_large_body_arrives_whole_with_its_length(make_client: MakeClient, classifier: FakeClassifier) -> None:
+    body = picture(side=2000, image_format="BMP")
+    assert make_client(classifier_url=classifier.url).post("/v1/gate/", content=body).status_code == 200
+    (received,) = classifier.requests
+    assert received.body == body
+    assert received.values(b"content-length") == [str(len(body)).encode()]
+    assert not received.values(b"transfer-encoding")
+    assert not received.values(b"content-disposition")
+
+
+def test_body_in_chunks_is_forwarded_with_its_length(
+    make_server: Callable[..., int], classifier: FakeClassifier
+) -> None:
+    connection = HTTPConnection("127.0.0.1", make_server(classifier_url=classifier.url))
+    connection.request("POST", "/v1/gate/", iter([NORMAL[:10], NORMAL[10:]]), encode_chunked=True)
+    assert connection.getresponse().status == 200
+    connection.close()
+    (received,) = classifier.requests
+    assert received.body == NORMAL
+    assert not received.values(b"transfer-encoding")
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:1", "http://under_score.invalid/a%20b", "https://127.0.0.1:1"])
+def test_every_kind_of_address_can_be_asked(make_client: MakeClient, url: str) -> None:
+    assert make_client(classifier_url=url).post("/v1/gate/", content=NORMAL).status_code == 502
 
 
 def test_large_answer_is_passed_on_in_pieces(make_client: MakeClient, classifier: FakeClassifier) -> None:

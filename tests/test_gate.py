@@ -52,13 +52,17 @@ def ways(data: bytes) -> dict[str, dict[str, Any]]:
         "tensor": json_request(
             inputs=[{"name": "x", "shape": [1, 784], "datatype": "FP32", "data": [float(level)] * 784}]
         ),
-        "bytes-tensor": json_request(inputs=[{"name": "x", "shape": [1], "datatype": "BYTES", "data": [text]}]),
+        "bytes-tensor": json_request(inputs=[bytes_tensor(data)]),
         "binary-tensor": {
             "content": (document := json.dumps(header).encode()) + element,
             "headers": {"inference-header-content-length": str(len(document))},
         },
         "raw-tensor": {"content": data, "headers": {"inference-header-content-length": "0"}},
     }
+
+
+def bytes_tensor(data: bytes) -> dict[str, Any]:
+    return {"name": "x", "shape": [1], "datatype": "BYTES", "data": [base64_text(data)]}
 
 
 def bytes_input(count: int, size: int) -> dict[str, Any]:
@@ -109,6 +113,8 @@ def test_anomaly_never_reaches_the_classifier(way: str, gate: TestClient, classi
         (json_request(image=base64_text(NORMAL), other={"image_url": "https://elsewhere/duck.png"}), 415),
         (json_request(images=[base64_text(NORMAL), base64_text(TIFF)]), 415),
         (json_request(image=base64_text(NORMAL), pixels=[[0] * 28] * 28), 415),
+        (json_request(image=base64_text(NORMAL), row={f"pixel{index}": 0 for index in range(784)}), 415),
+        (json_request(inputs=[bytes_tensor(NORMAL)], instances=[[0] * 784]), 415),
         ({"content": b'{"image":"", "image":"%s"}' % base64.b64encode(NORMAL)}, 400),
         ({"content": b'{"image":"%s", "n": NaN}' % base64.b64encode(NORMAL)}, 400),
         ({"content": b"[" * 100_000}, 400),
