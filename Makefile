@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test test-container test-integrations example-digits bench-gate train lint format lock clean
+.PHONY: help run test test-browser test-container test-integrations example-digits bench-gate train lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -66,6 +66,14 @@ example-digits: .venv-dev/.installed  ## A gate in front of a classifier of real
 
 bench-gate: .venv-dev/.installed  ## What the gate costs a request to the classifier behind it
 	$(DEV) benchmarks/gate.py
+
+.venv-dev/.browser: .venv-dev/.installed
+	command -v chromium > /dev/null || apt-get install --yes --no-install-recommends chromium
+	$(DEV) -m pip install --quiet --editable '.[browser]'
+	touch $@
+
+test-browser: .venv-dev/.browser  ## The page in Chromium
+	$(DEV) -m pytest -m browser
 
 train: .venv-dev/.installed  ## Train the default artifact anew
 	$(DEV) -m training --output model_artifacts/circles

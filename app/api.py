@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.artifact import Promise
+from app.artifact import Artifact, Promise
 from app.body import BodyReader, Part, is_multipart, parse_multipart
 from app.errors import (
     BodyTooSlow,
@@ -68,12 +68,23 @@ class Prediction(BaseModel):
     reconstruction: list[list[float]] | str | None = Field(
         None, description=f"What the network redrew: {_PIXELS}, or a base64 PNG; left out when not wanted."
     )
+    image: list[list[float]] | None = Field(None, description=f"With explain: what the network saw, {_PIXELS}.")
     error_map: list[list[float]] | None = Field(None, description=f"With explain: squared error, {_PIXELS}.")
     reasons: list[Reason] | None = Field(None, description="With explain: one entry a view.")
 
 
 class BatchPrediction(BaseModel):
     results: list[Prediction | Problem] = Field(description="In the order of the files.")
+
+
+class CalibrationScores(BaseModel):
+    """What the scores of normal images look like: what a new score is ranked among."""
+
+    size: int = Field(description="Calibration images of each variant.")
+    quantiles: list[float] = Field(
+        description="Smallest score, then the 1% quantile and so on up to the largest: 101 numbers. With several "
+        "variants the largest of theirs, which is the one that p-values go by."
+    )
 
 
 class ModelInfo(BaseModel):
@@ -86,6 +97,7 @@ class ModelInfo(BaseModel):
     threshold: float
     target_false_positive_rate: float
     promise: Promise
+    calibration: CalibrationScores
     variants: list[str]
     evaluation: dict[str, Any]
 
@@ -181,6 +193,7 @@ async def model(request: Request) -> Response:
         threshold=manifest.threshold,
         target_false_positive_rate=manifest.promise.target_false_positive_rate,
         promise=manifest.promise,
+        calibration=_calibration_scores(artifact),
         variants=manifest.variants,
         evaluation=manifest.evaluation,
     )
@@ -222,6 +235,7 @@ def prediction(judgement: Judgement, wish: Wish) -> dict[str, Any]:
     elif wish.reconstruction == "png":
         body["reconstruction"] = _png(detection.reconstruction)
     if wish.explain:
+        body["image"] = judgement.image
         body["error_map"] = np.square(judgement.image - detection.reconstruction)
         body["reasons"] = _reasons(judgement)
     return body
@@ -273,6 +287,13 @@ def _reasons(judgement: Judgement) -> list[dict[str, Any]]:
         }
         for view, value, p_value in zip(manifest.views, detection.views, detector.view_p_values(detection), strict=True)
     ]
+
+
+def _calibration_scores(artifact: Artifact) -> CalibrationScores:
+    """The quantiles of the careful p-value: of the variants' own, each row being sorted, the largest."""
+    scores = artifact.calibration.max(axis=0)
+    ranks = np.linspace(0, len(scores) - 1, 101).round().astype(int)
+    return CalibrationScores(size=len(scores), quantiles=scores[ranks].tolist())
 
 
 def _png(pixels: NDArray[np.float32]) -> str:

@@ -1,9 +1,10 @@
 """Request bodies: read within a size and a time, held within a budget, multipart taken apart in memory."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 _MAX_PARTS = 1000
+# python-multipart takes each of these byte by byte, in the event loop; no client sends more than a few.
+_MAX_PADDING = 64
+_MAX_DISPOSITION_PARAMETERS = 16
+# No length that is accepted has more digits, and int() refuses thousands of them with an error of its own.
+_MAX_LENGTH_DIGITS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,13 @@ class Part:
 class BodyReader:
     """Reads the bodies of one app's requests, and knows how many bytes they hold together at this moment."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, observe_bytes: Callable[[float], None] = lambda size: None) -> None:
+        """
+        Args:
+            settings: The bounds.
+            observe_bytes: Is told the size of each body, however far it was read.
+        """
+        self._observe_bytes = observe_bytes
         self._max_upload_bytes = settings.max_upload_bytes
         self._max_buffered_bytes = settings.max_buffered_bytes
         self._timeout_seconds = settings.body_timeout_seconds
@@ -52,6 +64,7 @@ class BodyReader:
             yield held
         finally:
             self.buffered_bytes -= held.size
+            self._observe_bytes(held.size)
 
     async def read(self, headers: Headers, receive: Receive, held: "HeldBody") -> bytes:
         """The whole body.
@@ -63,25 +76,29 @@ class BodyReader:
             BodyTooSlow: It did not arrive in time.
             ClientDisconnect: The client went away before its end.
         """
-        if headers.get("content-encoding", "identity").lower() != "identity":
+        if any(coding.lower() != "identity" for coding in headers.getlist("content-encoding")):
             raise CompressedBody("Send the body as it is, without Content-Encoding.")
         declared = headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > self._max_upload_bytes:
+        if declared.isdecimal() and (len(declared) > _MAX_LENGTH_DIGITS or int(declared) > self._max_upload_bytes):
             raise self._too_many_bytes()
-        chunks: list[bytes] = []
+        # Not a list of chunks: joining them at the end would hold everything twice.
+        body = BytesIO()
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise ClientDisconnect
-                    chunks.append(message.get("body", b""))
-                    self._account(held, len(chunks[-1]))
+                    chunk: bytes = message.get("body", b"")
+                    self._account(held, len(chunk))
+                    if not message.get("more_body", False) and not body.tell():
+                        return chunk
+                    body.write(chunk)
                     if not message.get("more_body", False):
                         break
         except TimeoutError as error:
             raise BodyTooSlow(f"The body took longer than {self._timeout_seconds:g} seconds.") from error
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return body.getvalue()
 
     def _account(self, held: "HeldBody", size: int) -> None:
         held.size += size
@@ -119,6 +136,7 @@ def parse_multipart(headers: Headers, body: bytes) -> list[Part]:
     boundary = options.get(b"boundary", b"")
     if not boundary:
         raise MalformedRequest("The multipart content type names no boundary.")
+    _check_delimiters(body, b"--" + boundary)
     collector = _PartCollector()
     try:
         parser = MultipartParser(boundary, collector.callbacks())
@@ -129,6 +147,21 @@ def parse_multipart(headers: Headers, body: bytes) -> list[Part]:
     if not collector.finished:
         raise MalformedRequest("The multipart body ends before its last boundary.")
     return collector.parts
+
+
+def _check_delimiters(body: bytes, delimiter: bytes) -> None:
+    """Refuses what the parser would take seconds for: very many delimiters, or padding behind one."""
+    position = body.find(delimiter)
+    for _ in range(_MAX_PARTS + 1):
+        if position < 0:
+            return
+        position += len(delimiter)
+        padding = body[position : position + _MAX_PADDING]
+        if len(padding) == _MAX_PADDING and not padding.strip(b" \t"):
+            raise MalformedRequest("The multipart body has padding behind a boundary.")
+        position = body.find(delimiter, position)
+    if position >= 0:
+        raise MalformedRequest(f"The multipart body has more than {_MAX_PARTS} parts.")
 
 
 class _PartCollector:
@@ -155,8 +188,6 @@ class _PartCollector:
         }
 
     def _begin(self) -> None:
-        if len(self.parts) >= _MAX_PARTS:
-            raise MalformedRequest(f"The multipart body has more than {_MAX_PARTS} parts.")
         self._name, self._is_file, self._content = "", False, []
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
@@ -167,6 +198,8 @@ class _PartCollector:
 
     def _header_end(self) -> None:
         if self._field.lower() == b"content-disposition":
+            if self._value.count(b";") > _MAX_DISPOSITION_PARAMETERS:
+                raise MalformedRequest("A part's Content-Disposition has too many parameters.")
             _, options = parse_options_header(self._value)
             self._name = options.get(b"name", b"").decode("utf-8", "replace")
             self._is_file = bool(options.get(b"filename", b""))

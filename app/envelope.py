@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import NotReady, Refusal
 from app.logs import log_request
+from app.metrics import Metrics
 from app.problems import problem_response, unexpected_problem_response
 from app.tokens import TokenCheck
 
@@ -29,9 +30,10 @@ class Envelope:
     say to `request.state.log`.
     """
 
-    def __init__(self, app: ASGIApp, tokens: TokenCheck) -> None:
+    def __init__(self, app: ASGIApp, tokens: TokenCheck, metrics: Metrics) -> None:
         self._app = app
         self._tokens = tokens
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,10 +52,11 @@ class Envelope:
             # The server stops and has waited long enough for this request; its task ends here.
             await exchange.answer(problem_response(NotReady("The service stopped before this was done.")), receive)
         except Exception:
+            exchange.log["problem"] = "internal-error"
             logger.exception("unexpected error", extra={"fields": {"request_id": exchange.request_id}})
             await exchange.answer(unexpected_problem_response(exchange.request_id), receive)
         finally:
-            exchange.finish()
+            exchange.finish(self._metrics)
 
 
 class _Exchange:
@@ -81,14 +84,16 @@ class _Exchange:
         if not self.status:
             await response(self._scope, receive, self.send)
 
-    def finish(self) -> None:
+    def finish(self, metrics: Metrics) -> None:
+        seconds = time.perf_counter() - self._started
+        metrics.observe(self._scope, self.status, seconds, self.log)
         log_request(
             {
                 "request_id": self.request_id,
                 "method": self._scope["method"],
                 "path": self._scope["path"],
                 "status": self.status,
-                "milliseconds": round((time.perf_counter() - self._started) * 1000, 2),
+                "milliseconds": round(seconds * 1000, 2),
                 **self.log,
             }
         )

@@ -39,6 +39,7 @@ from app.errors import (
 from app.images import SIDE
 from app.judge import Judge, Judgement, Turn
 from app.lanes import while_connected
+from app.metrics import Metrics
 from app.problems import documented, problem_response
 from app.request_images import Images, find_images
 from app.routing import Endpoint, add_lean_route
@@ -84,8 +85,6 @@ class Report:
         fields: dict[str, Any] = {"verdict": self.verdict, "images": self.images}
         if self.score is not None:
             fields.update(score=round(self.score, 6), model=self.model)
-        if self.refusal is not None:
-            fields["problem"] = self.refusal.slug
         return fields
 
 
@@ -120,7 +119,8 @@ async def gate(request: Request) -> ASGIApp:
         body = await bodies.read(_without_encoding(request.headers), request.receive, held)
         report = await inspect(request, Headers(raw=headers), body)
         if not passes(report, settings):
-            return _refused(report)
+            return _refused(request, report)
+        _count_forwarded(request, report)
         if classifier is None:
             return _admitted(report, settings)
         async with while_connected(request.receive):
@@ -139,7 +139,10 @@ async def authorize(request: Request) -> Response:
             report = await inspect(request, Headers(raw=_forwardable(request)), body)
     except Refusal as refusal:
         raise _never_5xx(refusal) from refusal
-    return _admitted(report, settings) if passes(report, settings) else _refused(report, _never_5xx)
+    if not passes(report, settings):
+        return _refused(request, report, _never_5xx)
+    _count_forwarded(request, report)
+    return _admitted(report, settings)
 
 
 def passes(report: Report, settings: Settings) -> bool:
@@ -233,11 +236,22 @@ def _never_5xx(refusal: Refusal) -> Refusal:
     return CannotJudgeNow(refusal.detail) if refusal.status >= 500 else refusal
 
 
-def _refused(report: Report, translate: Callable[[Refusal], Refusal] = lambda refusal: refusal) -> Response:
+def _refused(
+    request: Request, report: Report, translate: Callable[[Refusal], Refusal] = lambda refusal: refusal
+) -> Response:
     assert report.refusal is not None
-    response = problem_response(translate(report.refusal))
+    refusal = translate(report.refusal)
+    request.state.log["problem"] = refusal.slug
+    response = problem_response(refusal)
     response.raw_headers += report.headers()
     return response
+
+
+def _count_forwarded(request: Request, report: Report) -> None:
+    if report.refusal is not None:
+        request.state.log["would_refuse"] = report.refusal.slug
+    metrics: Metrics = request.app.state.metrics
+    metrics.forwarded(report.verdict)
 
 
 def _admitted(report: Report, settings: Settings) -> Response:

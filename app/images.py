@@ -1,6 +1,6 @@
 """Bytes from a stranger -> one (28, 28) grayscale image, the same way in training and in serving.
 
-Format by its first bytes, size from the header, and only then pixels: nothing is decoded before both are accepted.
+`app.containers` finds format, size and orientation without decoding; only what it accepts gets a decoder.
 """
 
 import struct
@@ -11,17 +11,33 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL.ImageFile import ImageFile
 
-from app.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
+from app.containers import Container, open_container
+from app.errors import TooManyPixels, UndecodableImage
 
 SIDE = 28
 PIXELS = SIDE * SIDE
-ACCEPTED_FORMATS = ("PNG", "JPEG", "WebP", "BMP", "GIF")
+# Pillow keeps a pointer for each row: a longer side would cost more than its pixels.
+MAX_SIDE = 65_535
 
-# A reduced JPEG keeps at least this many pixels a side, eight for each of ours: at that size the difference from a
-# full decode is below one grey level of 255 on average (benchmarks/README.md).
+# A side with at least twice as many pixels for each of ours is first averaged in whole blocks, down to no fewer than
+# this. That bounds the filter's memory, is faster, and differs from the filter alone by a few levels at sharp edges.
+_PIXELS_FOR_EACH = 16
+# A JPEG is decoded at an eighth, a quarter or half of its size, as long as no side has fewer pixels than this.
 _DRAFT_SIDE = 8 * SIDE
+# Wide modes become grayscale in strips of at most this many pixels, so that no second whole image is held.
+_STRIP_PIXELS = 2**20
+
+# Opened without Image.open, which would look for further pictures in a JPEG, and warn where we refuse.
+_OPENERS: dict[str, type[ImageFile]] = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+}
 
 # What Pillow's decoders raise on a bad file; struct, index and type errors come from damaged metadata.
 _DECODER_ERRORS = (
@@ -30,7 +46,6 @@ _DECODER_ERRORS = (
     ValueError,
     MemoryError,
     NotImplementedError,
-    OverflowError,
     EOFError,
     LookupError,
     TypeError,
@@ -38,18 +53,18 @@ _DECODER_ERRORS = (
     ArithmeticError,
     struct.error,
     zlib.error,
+    Image.DecompressionBombError,
 )
 
-_ORIENTATION_TAG = 0x0112
-# EXIF orientation -> what makes the picture upright, as numpy operations on (height, width).
+# EXIF orientation -> what makes the picture upright.
 _UPRIGHT = {
-    2: lambda pixels: pixels[:, ::-1],
-    3: lambda pixels: pixels[::-1, ::-1],
-    4: lambda pixels: pixels[::-1, :],
-    5: lambda pixels: pixels.T,
-    6: lambda pixels: pixels.T[:, ::-1],
-    7: lambda pixels: pixels.T[::-1, ::-1],
-    8: lambda pixels: pixels.T[::-1, :],
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 
 
@@ -66,27 +81,32 @@ class Preprocessing:
     resize_filter: Literal["bicubic"] = "bicubic"
 
 
-def sniff_format(data: bytes) -> str:
-    """The accepted format that `data` begins like.
+@dataclass(frozen=True, slots=True)
+class OpenedImage:
+    """A file whose header was accepted; nothing is decoded yet."""
 
-    Raises:
-        UnsupportedFormat: It is none of them, whatever its name or content type says.
-    """
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data.startswith(b"BM"):
-        return "BMP"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    raise UnsupportedFormat(f"The file is not one of {', '.join(ACCEPTED_FORMATS)}, judged by its first bytes.")
+    container: Container
+
+    @property
+    def width(self) -> int:
+        return self.container.width
+
+    @property
+    def height(self) -> int:
+        return self.container.height
+
+    @property
+    def memory_bytes(self) -> int:
+        """About the most that decoding it takes on top of the file; for budgets (tests/test_hostile.py measures it)."""
+        container = self.container
+        pixels = container.width * container.height
+        decoded = pixels // _jpeg_scale(container) ** 2 * 4 if container.format == "JPEG" else pixels
+        strip = 24 * min(decoded, _STRIP_PIXELS)
+        return len(container.pixels) + decoded + strip + int(pixels * container.bytes_per_pixel)
 
 
-def open_image(data: bytes, max_pixels: int) -> Image.Image:
-    """Reads the header alone.
+def open_image(data: bytes, max_pixels: int) -> OpenedImage:
+    """Reads the header alone, in a time that does not depend on what the file pretends.
 
     Args:
         data: A whole file.
@@ -94,25 +114,21 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
 
     Raises:
         UnsupportedFormat: Not an accepted format.
-        TooManyPixels: The header announces more than `max_pixels`.
+        TooManyPixels: The header announces more than `max_pixels`, or a side of more than `MAX_SIDE`.
         UndecodableImage: The header is damaged.
     """
-    image_format = sniff_format(data)
-    try:
-        image = Image.open(BytesIO(data), formats=(image_format,))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TooManyPixels(f"The image has more than the {max_pixels} pixels that are accepted.") from error
-    except _DECODER_ERRORS as error:
-        raise UndecodableImage(f"The {image_format} header cannot be read.") from error
-    width, height = image.size
+    container = open_container(data)
+    width, height = container.width, container.height
+    if width < 1 or height < 1:
+        raise UndecodableImage(f"The {container.format} header announces an image without pixels.")
     if width * height > max_pixels:
         raise TooManyPixels(f"The image has {width} x {height} pixels; at most {max_pixels} are accepted.")
-    if width < 1 or height < 1:
-        raise UndecodableImage(f"The {image_format} header announces an image without pixels.")
-    return image
+    if max(width, height) > MAX_SIDE:
+        raise TooManyPixels(f"The image has {width} x {height} pixels; at most {MAX_SIDE} a side are accepted.")
+    return OpenedImage(container)
 
 
-def to_grayscale(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.float32]:
+def to_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Decodes an opened image to what the network sees.
 
     Returns:
@@ -121,19 +137,27 @@ def to_grayscale(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np
     Raises:
         UndecodableImage: The pixels are damaged or end early.
     """
+    gray = to_large_grayscale(image, preprocessing)
+    if gray.size != (SIDE, SIDE):
+        gray = gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=_PIXELS_FOR_EACH)
+    return np.asarray(gray, dtype=np.float32) / np.float32(255)
+
+
+def to_large_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> Image.Image:
+    """All but the last step of `to_grayscale`: mode L in the image's own size, but for a large JPEG, which is reduced.
+
+    Raises:
+        UndecodableImage: The pixels are damaged or end early.
+    """
+    container = image.container
     try:
-        orientation = _orientation(image)
-        if image.format == "JPEG":
-            image.draft("L", (_DRAFT_SIDE, _DRAFT_SIDE))
-        gray = _flatten(image, preprocessing.background)
-        if gray.size != (SIDE, SIDE):
-            gray = gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=None)
+        gray = _decode(container, preprocessing.background)
+        if container.orientation in _UPRIGHT:
+            # Before the resize, which filters rows first and clips them: turned rows give other levels, by up to five.
+            gray = gray.transpose(_UPRIGHT[container.orientation])
     except _DECODER_ERRORS as error:
-        raise UndecodableImage(f"The {image.format} file is damaged or ends early.") from error
-    pixels = np.asarray(gray, dtype=np.float32) / np.float32(255)
-    upright = _UPRIGHT.get(orientation)
-    # Turned at 28x28, where it costs nothing: the filter is symmetric, so the order does not matter.
-    return pixels if upright is None else np.ascontiguousarray(upright(pixels))
+        raise UndecodableImage(f"The {container.format} file is damaged or ends early.") from error
+    return gray
 
 
 def decode_image(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> NDArray[np.float32]:
@@ -141,34 +165,58 @@ def decode_image(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> 
     return to_grayscale(open_image(data, max_pixels), preprocessing)
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) where there is none or the metadata is damaged: the pixels still count."""
-    if image.format not in ("JPEG", "PNG", "WEBP") or not ("exif" in image.info or "xmp" in image.info):
-        return 1
-    try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except _DECODER_ERRORS:
-        return 1
+def _decode(container: Container, background: int) -> Image.Image:
+    """The first frame in mode L, on the background; a large JPEG comes reduced."""
+    image = _OPENERS[container.format](BytesIO(container.pixels))
+    if image.size != (container.width, container.height):
+        raise ValueError("the decoder sees another size than was accepted")
+    if container.format == "JPEG":
+        image.draft("L", (_DRAFT_SIDE, _DRAFT_SIDE))
+    gray = _flatten(image, background)
+    if container.frame in (None, (0, 0, *image.size)) or "transparency" in image.info:
+        return gray
+    canvas = Image.new("L", image.size, background)
+    canvas.paste(gray.crop(container.frame), container.frame)
+    return canvas
+
+
+def _jpeg_scale(container: Container) -> int:
+    """1, 2, 4 or 8: how many times smaller Pillow's `draft` decodes a JPEG, so that no side has less than enough."""
+    times = min(container.width, container.height) // _DRAFT_SIDE
+    return next((scale for scale in (8, 4, 2) if scale <= times), 1)
 
 
 def _flatten(image: Image.Image, background: int) -> Image.Image:
     """Any mode -> mode L: 16 bit scaled, palettes looked up, transparent parts on the background."""
     image.load()
-    transparent = image.has_transparency_data
-    if image.mode.startswith("I"):
-        return _from_16_bit(image, background)
-    if not transparent:
-        return image if image.mode == "L" else image.convert("L")
-    with_alpha = image.convert("RGBA")
+    width, height = image.size
+    if image.mode == "L" and not image.has_transparency_data:
+        return image
+    if width * height <= _STRIP_PIXELS:
+        return _flatten_strip(image, background)
+    gray = Image.new("L", image.size)
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(height, top + rows)))
+        gray.paste(_flatten_strip(strip, background), (0, top))
+    return gray
+
+
+def _flatten_strip(strip: Image.Image, background: int) -> Image.Image:
+    if strip.mode.startswith("I"):
+        return _from_16_bit(strip, background)
+    if not strip.has_transparency_data:
+        return strip.convert("L")
+    with_alpha = strip.convert("RGBA")
     gray, alpha = with_alpha.convert("L"), with_alpha.getchannel("A")
     return Image.composite(gray, Image.new("L", gray.size, background), alpha)
 
 
-def _from_16_bit(image: Image.Image, background: int) -> Image.Image:
+def _from_16_bit(strip: Image.Image, background: int) -> Image.Image:
     # Pillow's own convert("L") clips every level above 255 to white.
-    levels = np.asarray(image)
+    levels = np.asarray(strip)
     gray = ((levels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    key = image.info.get("transparency")
+    key = strip.info.get("transparency")
     if isinstance(key, int):
         gray[levels == key] = background
     return Image.fromarray(gray)

@@ -18,6 +18,7 @@ from app.errors import DeadlineExceeded, NotReady, Overloaded, Refusal
 from app.footprint import decoding_bytes
 from app.images import open_image, to_grayscale
 from app.lanes import Lane, while_connected
+from app.metrics import Metrics
 from app.settings import Settings
 
 T = TypeVar("T")
@@ -55,7 +56,13 @@ class Judge:
         draining: The service is about to stop: it still answers, but is not ready.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
+        """
+        Args:
+            settings: The bounds.
+            metrics: Counts what is judged.
+        """
+        self.metrics = metrics or Metrics()
         self.max_pixels = settings.max_image_pixels
         self.timeout_seconds = settings.request_timeout_seconds
         self._max_waiting = settings.max_waiting
@@ -83,6 +90,7 @@ class Judge:
     def use(self, detector: Detector) -> None:
         """Judges with `detector` from the next request on; those in work keep the one that they began with."""
         self._detector = detector
+        self.metrics.use(detector)
 
     def close(self) -> None:
         self.light.close()
@@ -103,10 +111,12 @@ class Judge:
             raise Overloaded(f"{self._max_waiting} requests are in work or waiting; try again.")
         turn = Turn(self, self.detector, receive)
         self.waiting += 1
+        self.metrics.waiting(self.waiting)
         try:
             yield turn
         finally:
             self.waiting -= 1
+            self.metrics.waiting(self.waiting)
 
 
 class Turn:
@@ -128,6 +138,11 @@ class Turn:
         Raises:
             Refusal: What opening and decoding it raise.
         """
+        judgement = await self._judge_file(data)
+        self.count([judgement])
+        return judgement
+
+    async def _judge_file(self, data: bytes) -> Judgement:
         if len(data) > _IN_PLACE_BYTES:
             outcome = await self.run(partial(_judge_if_light, data, self._judge.max_pixels, self.detector))
         else:
@@ -154,6 +169,7 @@ class Turn:
             results += done
             if large is not None:
                 results.append(await self.run(partial(_judge_or_refuse, large, self.detector), heavy=True))
+        self.count(results)
         return results
 
     async def judge_pixels(self, images: NDArray[np.float32]) -> list[Judgement]:
@@ -162,9 +178,18 @@ class Turn:
         Args:
             images: (N, 28, 28), grey levels in [0, 1].
         """
-        if len(images) == 1:
-            return _judge_pixels(images, self.detector)
-        return await self.run(partial(_judge_pixels, images, self.detector))
+        judge = partial(_judge_pixels, images, self.detector)
+        judgements = judge() if len(images) == 1 else await self.run(judge)
+        self.count(judgements)
+        return judgements
+
+    def count(self, results: Sequence[Judgement | Refusal]) -> None:
+        """Tells the metrics; `judge` and `judge_all` do so themselves."""
+        for result in results:
+            if isinstance(result, Refusal):
+                self._judge.metrics.refused(result.slug)
+            else:
+                self._judge.metrics.judged(result.detection, result.detector)
 
     async def run(self, work: Callable[[], T], heavy: bool = False) -> T:
         """Blocking work in a thread.

@@ -1,12 +1,15 @@
 """One line a record, for people or as JSON. Never image content."""
 
+import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 
 import orjson
 
 ACCESS = logging.getLogger("app.access")
+_PLAIN = re.compile(r"[!#-<>-~]+")  # printable ASCII without space, quote and equals sign
 
 
 class _JsonFormatter(logging.Formatter):
@@ -30,7 +33,16 @@ class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", {})
         line = super().format(record)
-        return line + "".join(f" {name}={value}" for name, value in fields.items()) if fields else line
+        return line + "".join(f" {name}={_plain(value)}" for name, value in fields.items())
+
+
+def _plain(value: object) -> str:
+    """A value as it stands in a line of text: quoted and escaped unless it is one plain word.
+
+    A path is the client's words: with a line break in it, it could forge a line of its own.
+    """
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
 
 
 def configure_logging(level: str, log_format: str) -> None:
@@ -39,6 +51,7 @@ def configure_logging(level: str, log_format: str) -> None:
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it has a line for each request to the classifier
 
 
 def log_request(fields: dict[str, object]) -> None:

@@ -21,6 +21,8 @@ from app.gate import add_gate_routes
 from app.inference_protocol import add_v2_routes
 from app.judge import Judge
 from app.logs import configure_logging
+from app.metrics import Metrics, add_metrics_route
+from app.page import add_page
 from app.probes import add_probes
 from app.problems import Problem, http_problem_response, problem_response, unexpected_problem_response
 from app.reload import Reloader, load_detector
@@ -37,7 +39,7 @@ class GateApp(FastAPI):
     """FastAPI, with `Envelope` around everything that FastAPI and its own middleware do."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Envelope(super().build_middleware_stack(), TokenCheck(self.state.settings.tokens))
+        return Envelope(super().build_middleware_stack(), TokenCheck(self.state.settings.tokens), self.state.metrics)
 
     def openapi(self) -> dict[str, Any]:
         if not self.openapi_schema:
@@ -67,8 +69,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings = settings
-    app.state.judge = Judge(settings)
-    app.state.bodies = BodyReader(settings)
+    app.state.metrics = Metrics()
+    app.state.judge = Judge(settings, app.state.metrics)
+    app.state.bodies = BodyReader(settings, app.state.metrics.input_bytes.observe)
     app.state.classifier = None
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(HTTPException, _refuse_for_framework)
@@ -77,6 +80,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     add_gate_routes(app)
     add_v2_routes(app)
     add_probes(app)
+    add_metrics_route(app)
+    add_page(app)
     return app
 
 
@@ -108,6 +113,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 async def _refuse_for_framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    request.state.log["problem"] = f"http-{error.status_code}"
     return http_problem_response(error)
 
 

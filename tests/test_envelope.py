@@ -11,11 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.envelope import Envelope
 from app.errors import Overloaded
+from app.metrics import Metrics
 from app.tokens import TokenCheck
 
 
 def enveloped(app: ASGIApp) -> TestClient:
-    return TestClient(Envelope(app, TokenCheck([])))
+    return TestClient(Envelope(app, TokenCheck([]), Metrics()))
 
 
 def raising(error: BaseException) -> ASGIApp:
@@ -83,5 +84,5 @@ def test_a_client_that_went_away_gets_nothing_and_one_cut_off_by_the_stop_a_prob
         raise AssertionError
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    asyncio.run(Envelope(raising(error), TokenCheck([]))(scope, receive, send))
+    asyncio.run(Envelope(raising(error), TokenCheck([]), Metrics())(scope, receive, send))
     assert [message["status"] for message in messages if message["type"] == "http.response.start"] == sent

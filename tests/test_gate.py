@@ -242,6 +242,19 @@ def test_shadow_mode_forwards_everything_and_reports(
     assert classifier.requests[0].values(b"x-gate-verdict") == [expected.encode()]
 
 
+def test_shadow_mode_counts_what_would_be_refused(make_client: MakeClient, classifier: FakeClassifier) -> None:
+    client = make_client(classifier_url=classifier.url, mode="shadow")
+    for content in (NORMAL, ANOMALY, BROKEN, BROKEN):
+        client.post("/v1/gate/", content=content)
+    metrics = client.get("/metrics").text.splitlines()
+    assert {
+        'gate_forwarded_total{verdict="normal"} 1.0',
+        'gate_forwarded_total{verdict="anomaly"} 1.0',
+        'gate_forwarded_total{verdict="unjudged"} 2.0',
+    } <= set(metrics)
+    assert not any(line.startswith("gate_rejected_total") for line in metrics)
+
+
 def test_shadow_mode_forwards_compressed_bodies(make_client: MakeClient, classifier: FakeClassifier) -> None:
     client = make_client(classifier_url=classifier.url, mode="shadow")
     assert client.post("/v1/gate/", content=b"zip", headers={"content-encoding": "gzip"}).status_code == 200

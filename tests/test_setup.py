@@ -18,7 +18,9 @@ def without_comments(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
-@pytest.mark.parametrize("document", [*ROOT.glob("*.md"), ROOT / "app/settings.py", ROOT / "Dockerfile"], ids=str)
+@pytest.mark.parametrize(
+    "document", [*ROOT.glob("*.md"), ROOT / "app/settings.py", ROOT / "Dockerfile"], ids=lambda path: path.name
+)
 def test_every_make_target_that_is_spoken_of_exists(document: Path) -> None:
     # In backquotes, or as a command: at the start of a line or after "&&" and "$".
     commands = re.findall(r"(?:`|^|&& |\$ )((?:[A-Z_]+=\S+ )*make(?: [\w=.:/-]+)+)", document.read_text(), re.MULTILINE)

@@ -2,7 +2,9 @@
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from app.errors import Refusal
-from app.images import SIDE, Preprocessing, decode_image
+from app.images import SIDE, Preprocessing, decode_image, open_image, to_large_grayscale
 from training.calibrate import least_calibration_size
 from training.circles import draw_circles, random_circles
 from training.errors import TrainingError
+from training.variants import Variant
 
 # A file in memory (a drawn circle) or on disk (read again when needed: a folder of photos may not fit).
 Original = bytes | Path
@@ -72,6 +75,35 @@ def decode(originals: Sequence[Original], preprocessing: Preprocessing) -> NDArr
     images = np.empty((len(originals), SIDE, SIDE), np.float32)
     for row, original in enumerate(originals):
         images[row] = decode_image(read(original), preprocessing, MAX_IMAGE_PIXELS)
+    return images
+
+
+def decode_variants(
+    originals: Sequence[Original], variants: Sequence[Variant], preprocessing: Preprocessing, seed: int
+) -> NDArray[np.uint8]:
+    """Sends every original in every way, and decodes what arrives by the code that serves.
+
+    Args:
+        originals: n files.
+        variants: How to send them.
+        preprocessing: How to decode them.
+        seed: Of what a variant draws, such as the angle of a rotation; each original has its own stream.
+
+    Returns:
+        (variants, n, 28, 28) grey levels 0 to 255; divided by 255 they are what the network sees when serving.
+    """
+    images = np.empty((len(variants), len(originals), SIDE, SIDE), np.uint8)
+
+    def send(row: int) -> None:
+        generator = np.random.default_rng([seed, row])
+        gray = to_large_grayscale(open_image(read(originals[row]), MAX_IMAGE_PIXELS), preprocessing)
+        for number, variant in enumerate(variants):
+            arrived = decode_image(variant.apply(gray, generator), preprocessing, MAX_IMAGE_PIXELS)
+            images[number, row] = (arrived * 255).round()
+
+    # Threads: Pillow lets go of the interpreter while it encodes, resizes and decodes.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(tqdm(pool.map(send, range(len(originals))), "variants", len(originals), unit="image", leave=False))
     return images
 
 

@@ -13,12 +13,14 @@ from app.artifact import (
     CHECKPOINT,
     GRAPH,
     VIEW_CALIBRATION,
+    Architecture,
     Artifact,
     PreprocessingRecord,
     Promise,
     check_replaceable,
     write_artifact,
 )
+from app.detector import Detector
 from training.anomalies import FAMILIES
 from training.autoencoders import build, describe
 from training.calibrate import calibrate, make_promise, uncalibrated_detector
@@ -97,12 +99,7 @@ def _fill(
 ) -> dict[str, Any]:
     """Writes every file but the manifest, and returns the manifest's fields."""
     architecture = describe(plan.model, plan.latent_size, plan.fit.loss)
-    save_checkpoint(model, folder / CHECKPOINT)
-    (folder / GRAPH).write_bytes(export_graph(model))
-
-    # From here on only what was written counts.
-    model = load_checkpoint(folder / CHECKPOINT, architecture)
-    detector = uncalibrated_detector((folder / GRAPH).read_bytes(), model.scorer.views)
+    model, detector = _write_model(folder, model, architecture)
     check_agreement(model, detector, dataset.test.images)
     calibration = calibrate(detector, dataset.calibration.images[np.newaxis], promise)
     np.save(folder / CALIBRATION, calibration.scores)
@@ -129,9 +126,7 @@ def _fill(
     return {
         "name": plan.name,
         "architecture": architecture,
-        "preprocessing": PreprocessingRecord(
-            background=dataset.preprocessing.background, resize_filter=dataset.preprocessing.resize_filter
-        ),
+        "preprocessing": PreprocessingRecord(**asdict(dataset.preprocessing)),
         "threshold": calibration.threshold,
         "promise": promise,
         "variants": list(VARIANTS),
@@ -142,6 +137,16 @@ def _fill(
         "seed": plan.seed,
         "library_versions": library_versions(),
     }
+
+
+def _write_model(
+    folder: Path, model: ScoredAutoencoder, architecture: Architecture
+) -> tuple[ScoredAutoencoder, Detector]:
+    """Writes checkpoint and graph, and reads both back: from here on only what was written counts."""
+    save_checkpoint(model, folder / CHECKPOINT)
+    (folder / GRAPH).write_bytes(export_graph(model))
+    loaded = load_checkpoint(folder / CHECKPOINT, architecture)
+    return loaded, uncalibrated_detector((folder / GRAPH).read_bytes(), loaded.scorer.views)
 
 
 def library_versions() -> dict[str, str]:

@@ -1,0 +1,336 @@
+"""Image files, taken apart before a decoder sees them: size and orientation, and only the parts that make pixels.
+
+A decoder's own header parsing is where small files do large damage: a few kilobytes of EXIF that reference each other
+expand to gigabytes, millions of empty chunks hold the interpreter's lock for seconds, a frame allocates before its
+size is known. So text, profiles, EXIF, comments and further frames never reach it. Every walk here is bounded by a
+count, whatever the file's length, and touches no pixels: it may run in the event loop for a small file.
+"""
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+from app.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
+
+ACCEPTED_FORMATS = ("PNG", "JPEG", "WebP", "BMP", "GIF")
+
+# Encoders write PNG data in pieces of 8 KiB or more: 32 MiB are some 4,000 chunks.
+_MAX_PNG_CHUNKS = 2**14
+# A profile of 16 MB is 255 segments, extended XMP some hundred.
+_MAX_JPEG_SEGMENTS = 4096
+# Between two segments; some cameras leave a few bytes there.
+_MAX_JPEG_JUNK = 2**10
+# Quantisation and Huffman tables of any real file take less than 10 KiB.
+_MAX_JPEG_TABLE_BYTES = 2**16
+# The longest progressive scripts in use have some 20 scans. Each scan may cost as much as a whole decode.
+_MAX_JPEG_SCANS = 64
+# Extensions in front of the first frame, and the pieces (of up to 255 bytes) of each.
+_MAX_GIF_BLOCKS = 2**14
+_MAX_WEBP_CHUNKS = 4096
+_MAX_BMP_COLORS = 4096
+# Pillow expands run lengths in Python, a million steps a second or two.
+_MAX_BMP_RLE_PIXELS = 2**20
+_MAX_BMP_RLE_BYTES = 2**20
+_MAX_EXIF_BYTES = 2**16
+_MAX_EXIF_ENTRIES = 512
+
+# One regular expression's search holds the interpreter's lock throughout: never over more than this at once.
+_WINDOW = 2**16
+
+_ORIENTATION_TAG = 0x0112
+# Two canvases of the animation decoder, a copy of one as bytes, and Pillow's image.
+_WEBP_BYTES_PER_PIXEL = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What is known of a file before its pixels are decoded.
+
+    Attributes:
+        format: PNG, JPEG, WEBP, BMP or GIF.
+        width, height: In pixels, as stored; for a GIF the canvas, grown where the first frame is larger.
+        pixels: The file, without what does not make pixels.
+        bytes_per_pixel: The most memory that decoding takes, for each pixel as stored.
+        orientation: EXIF orientation, 1 (upright) to 8.
+        frame: GIF: (left, top, right, bottom) of the first frame; outside of it the canvas is transparent.
+    """
+
+    format: str
+    width: int
+    height: int
+    pixels: bytes
+    bytes_per_pixel: float
+    orientation: int = 1
+    frame: tuple[int, int, int, int] | None = None
+
+
+def open_container(data: bytes) -> Container:
+    """Takes a file apart, by its first bytes, whatever its name or content type says.
+
+    Raises:
+        UnsupportedFormat: Not an accepted format.
+        UndecodableImage: An accepted format whose structure is damaged, or of a kind that no browser shows.
+        TooManyPixels: A run-length coded BMP that would take seconds to expand.
+    """
+    try:
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            return _open_png(data)
+        if data.startswith(b"\xff\xd8\xff"):
+            return _open_jpeg(data)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return _open_webp(data)
+        if data.startswith(b"BM"):
+            return _open_bmp(data)
+        if data.startswith((b"GIF87a", b"GIF89a")):
+            return _open_gif(data)
+    except (struct.error, IndexError) as error:
+        raise UndecodableImage("The file ends within its header.") from error
+    raise UnsupportedFormat(f"The file is not one of {', '.join(ACCEPTED_FORMATS)}, judged by its first bytes.")
+
+
+def read_orientation(exif: bytes) -> int:
+    """The orientation in an EXIF block; 1 (upright) where there is none or the block is damaged.
+
+    Only the first directory is read, and of it only this tag: a general reader can be made to allocate gigabytes.
+    """
+    while exif.startswith(b"Exif\0\0"):
+        exif = exif[6:]
+    endian = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if endian is None:
+        return 1
+    try:
+        (directory,) = struct.unpack_from(endian + "I", exif, 4)
+        (entries,) = struct.unpack_from(endian + "H", exif, directory)
+        for entry in range(min(entries, _MAX_EXIF_ENTRIES)):
+            tag, kind, count = struct.unpack_from(endian + "HHI", exif, directory + 2 + 12 * entry)
+            if tag == _ORIENTATION_TAG and kind in (3, 4) and count == 1:
+                layout = endian + ("H" if kind == 3 else "I")
+                (orientation,) = struct.unpack_from(layout, exif, directory + 10 + 12 * entry)
+                return orientation if 1 <= orientation <= 8 else 1
+    except struct.error:
+        pass
+    return 1
+
+
+# --- PNG
+
+_PNG_PIXEL_CHUNKS = (b"PLTE", b"IDAT")
+_PNG_BYTES_PER_PIXEL = {0: 1, 2: 4, 3: 1, 4: 4, 6: 4}  # by colour type, as Pillow stores them
+
+
+def _open_png(data: bytes) -> Container:
+    length, kind = struct.unpack_from(">I4s", data, 8)
+    if length != 13 or kind != b"IHDR":
+        raise UndecodableImage("The PNG file does not begin with its header.")
+    width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
+    view, orientation = memoryview(data), 1
+    kept: list[bytes | memoryview] = [view[:33]]
+    position = 33
+    for _ in range(_MAX_PNG_CHUNKS):
+        if position + 8 > len(data):
+            break  # the decoder knows whether the pixels are complete
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if kind in _PNG_PIXEL_CHUNKS:
+            kept.append(view[position:end])
+        elif kind == b"tRNS":
+            kept.append(_png_transparency(data[position + 8 : end - 4], depth, color))
+        elif kind == b"eXIf":
+            orientation = read_orientation(data[position + 8 : min(end, position + _MAX_EXIF_BYTES)])
+        elif kind == b"IEND":
+            break
+        position = end
+    else:
+        raise UndecodableImage(f"The PNG file has more than {_MAX_PNG_CHUNKS} chunks.")
+    kept.append(b"\0\0\0\0IEND\xaeB`\x82")
+    bytes_per_pixel = 2 if (depth, color) == (16, 0) else _PNG_BYTES_PER_PIXEL.get(color, 4)
+    return Container("PNG", width, height, b"".join(kept), bytes_per_pixel, orientation)
+
+
+def _png_transparency(key: bytes, depth: int, color: int) -> bytes:
+    """The chunk with its transparent colour as Pillow compares it: with levels of 8 bits, except for 16-bit grey."""
+    levels = list(struct.unpack_from(f">{len(key) // 2}H", key))
+    if color == 0 and depth in (2, 4):
+        key = struct.pack(">H", (levels[0] & (2**depth - 1)) * 255 // (2**depth - 1))
+    elif color == 2:
+        key = struct.pack(">3H", *(level >> 8 if depth == 16 else level & 255 for level in levels[:3]))
+    body = b"tRNS" + key
+    return struct.pack(">I", len(key)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+# --- JPEG
+
+# Linear on any input, which `\xff+` would not be.
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
+_JPEG_MARKER_AMONG_PIXELS = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
+_SOS, _EOI, _EXIF = 0xDA, 0xD9, 0xE1
+_PROGRESSIVE = 0xC2
+_FRAMES = (0xC0, 0xC1, _PROGRESSIVE)
+_FRAMES_REFUSED = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Huffman and quantisation tables, restart interval; JFIF and Adobe, which tell the colour space.
+_KEPT = frozenset((0xC4, 0xDB, 0xDD, 0xE0, 0xEE, *_FRAMES))
+_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
+
+
+def _open_jpeg(data: bytes) -> Container:
+    view, position = memoryview(data), 2
+    kept: list[bytes | memoryview] = [view[:2]]
+    kept_bytes, orientation, frame_at, progressive = 0, 1, 0, False
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        found = _JPEG_MARKER.search(data, position, position + _MAX_JPEG_JUNK)
+        if found is None or found[1][0] == _EOI:
+            break
+        marker, start, position = found[1][0], found.start(), found.end()
+        if marker in _WITHOUT_LENGTH:
+            continue
+        if marker in _FRAMES_REFUSED:
+            raise UndecodableImage("Arithmetic-coded, lossless and hierarchical JPEGs are not accepted.")
+        end = position + max(2, _length(data, position))
+        if marker == _SOS and frame_at:
+            kept.append(view[start:])
+            height, width, components = struct.unpack_from(">HHB", data, frame_at + 5)
+            several = progressive or data[position + 2] < components
+            if several:
+                _check_scans(data, end)
+            # The decoder holds two bytes of each component, if it cannot go line by line.
+            held = 2 * components if several else 0
+            return Container("JPEG", width, height, b"".join(kept), held, orientation)
+        if marker in _FRAMES:
+            frame_at, progressive = start, marker == _PROGRESSIVE
+        if marker in _KEPT:
+            kept.append(view[start:end])
+            kept_bytes += end - start
+            if kept_bytes > _MAX_JPEG_TABLE_BYTES:
+                break
+        elif marker == _EXIF and orientation == 1:
+            orientation = read_orientation(data[position + 2 : end])
+        position = end
+    raise UndecodableImage("The JPEG file has no picture, or more in front of it than any picture needs.")
+
+
+def _length(data: bytes, position: int) -> int:
+    (length,) = struct.unpack_from(">H", data, position)
+    return int(length)
+
+
+def _check_scans(data: bytes, position: int) -> None:
+    """Counts the scans of a picture that comes in several, from the data of the first one on."""
+    if data.count(b"\xff\xda", position) < _MAX_JPEG_SCANS:
+        return  # nearly always; what follows the picture may hold that pair of bytes too, so count exactly if not
+    scans = 1
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        found = _marker_among_pixels(data, position)
+        if found is None or found[1][0] == _EOI:
+            return
+        scans += found[1][0] == _SOS
+        if scans > _MAX_JPEG_SCANS:
+            break
+        position = found.end() + (0 if found[1][0] in _WITHOUT_LENGTH else _length(data, found.end()))
+    raise UndecodableImage(f"The JPEG file has more than {_MAX_JPEG_SCANS} scans.")
+
+
+def _marker_among_pixels(data: bytes, position: int) -> re.Match[bytes] | None:
+    while position < len(data):
+        found = _JPEG_MARKER_AMONG_PIXELS.search(data, position, position + _WINDOW + 1)
+        if found is not None:
+            return found
+        position += _WINDOW
+    return None
+
+
+# --- GIF
+
+
+def _open_gif(data: bytes) -> Container:
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    position = 13 + ((6 << (flags & 7)) if flags & 128 else 0)
+    header, control = data[:position], b""
+    for _ in range(_MAX_GIF_BLOCKS):
+        kind = data[position]
+        if kind == 0x2C:
+            break
+        if kind == 0x3B:
+            raise UndecodableImage("The GIF file has no frame.")
+        if kind == 0x21 and data[position + 1 : position + 3] == b"\xf9\x04":
+            # Without its disposal method, for which Pillow would allocate before the size is checked.
+            control = b"\x21\xf9\x04" + bytes((data[position + 3] & 1,)) + data[position + 4 : position + 8]
+        position = _end_of_gif_extension(data, position + 2) if kind == 0x21 else position + 1
+    else:
+        raise _too_many_gif_blocks()
+    left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, position + 1)
+    frame = (left, top, left + frame_width, top + frame_height)
+    pixels = b"".join((header, control, memoryview(data)[position:]))
+    return Container("GIF", max(width, frame[2]), max(height, frame[3]), pixels, 1, frame=frame)
+
+
+def _end_of_gif_extension(data: bytes, position: int) -> int:
+    for _ in range(_MAX_GIF_BLOCKS):
+        if not data[position]:
+            return position + 1
+        position += 1 + data[position]
+    raise _too_many_gif_blocks()
+
+
+def _too_many_gif_blocks() -> UndecodableImage:
+    return UndecodableImage("The GIF file has more in front of its first frame than any picture needs.")
+
+
+# --- WebP
+
+
+def _open_webp(data: bytes) -> Container:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        flags = data[20]
+        width = int.from_bytes(data[24:27], "little") + 1
+        height = int.from_bytes(data[27:30], "little") + 1
+        orientation = read_orientation(_webp_exif(data)) if flags & 8 else 1
+        return Container("WEBP", width, height, data, _WEBP_BYTES_PER_PIXEL, orientation)
+    if kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return Container("WEBP", width & 0x3FFF, height & 0x3FFF, data, _WEBP_BYTES_PER_PIXEL)
+    if kind == b"VP8L" and data[20] == 0x2F:
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return Container("WEBP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, data, _WEBP_BYTES_PER_PIXEL)
+    raise UndecodableImage("The WebP file does not begin with a picture.")
+
+
+def _webp_exif(data: bytes) -> bytes:
+    position = 12
+    for _ in range(_MAX_WEBP_CHUNKS):
+        if position + 8 > len(data):
+            break
+        kind, length = struct.unpack_from("<4sI", data, position)
+        if kind == b"EXIF":
+            return data[position + 8 : position + 8 + min(length, _MAX_EXIF_BYTES)]
+        position += 8 + length + (length & 1)
+    return b""
+
+
+# --- BMP
+
+
+_BMP_HEADERS = (40, 52, 56, 64, 108, 124)
+
+
+def _open_bmp(data: bytes) -> Container:
+    (header_size,) = struct.unpack_from("<I", data, 14)
+    if header_size == 12:
+        width, height, _, depth = struct.unpack_from("<HHHH", data, 18)
+        compression = colors = 0
+    elif header_size not in _BMP_HEADERS:
+        raise UndecodableImage("The BMP file has an unknown kind of header.")
+    else:
+        width, height, _, depth, compression = struct.unpack_from("<IIHHI", data, 18)
+        (colors,) = struct.unpack_from("<I", data, 46)
+        if data[25] == 0xFF:  # rows from top to bottom: the height is negative
+            height = 2**32 - height
+    if colors > _MAX_BMP_COLORS:
+        raise UndecodableImage(f"The BMP file announces a palette of {colors} colours.")
+    if compression in (1, 2) and (width * height > _MAX_BMP_RLE_PIXELS or len(data) > _MAX_BMP_RLE_BYTES):
+        raise TooManyPixels(
+            f"A run-length coded BMP may have {_MAX_BMP_RLE_PIXELS} pixels and {_MAX_BMP_RLE_BYTES} bytes; "
+            "send it uncompressed or as PNG."
+        )
+    return Container("BMP", width, height, data, 1 if depth <= 8 else 4)
