@@ -13,12 +13,15 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
+from app.allocator import return_free_pages
 from app.errors import BodyTooSlow, CompressedBody, MalformedRequest, Overloaded, TooManyBytes
 from app.settings import Settings
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
+# After this much was held at once, freed pieces of bodies are worth the time that returning them takes.
+_BURST_BYTES = 16 * 2**20
 _MAX_PARTS = 1000
 # python-multipart takes each of these byte by byte, in the event loop; no client sends more than a few.
 _MAX_PADDING = 64
@@ -55,6 +58,7 @@ class BodyReader:
         self._max_buffered_bytes = settings.max_buffered_bytes
         self._timeout_seconds = settings.body_timeout_seconds
         self.buffered_bytes = 0
+        self._most_buffered_bytes = 0
 
     @contextmanager
     def hold(self) -> Iterator["HeldBody"]:
@@ -63,7 +67,7 @@ class BodyReader:
         try:
             yield held
         finally:
-            self.buffered_bytes -= held.size
+            self._give_back(held.size)
             self._observe_bytes(held.size)
 
     async def read(self, headers: Headers, receive: Receive, held: "HeldBody") -> bytes:
@@ -100,9 +104,16 @@ class BodyReader:
             raise BodyTooSlow(f"The body took longer than {self._timeout_seconds:g} seconds.") from error
         return body.getvalue()
 
+    def _give_back(self, size: int) -> None:
+        self.buffered_bytes -= size
+        if self.buffered_bytes == 0 and self._most_buffered_bytes > _BURST_BYTES:
+            self._most_buffered_bytes = 0
+            return_free_pages()
+
     def _account(self, held: "HeldBody", size: int) -> None:
         held.size += size
         self.buffered_bytes += size
+        self._most_buffered_bytes = max(self._most_buffered_bytes, self.buffered_bytes)
         if held.size > self._max_upload_bytes:
             raise self._too_many_bytes()
         if self.buffered_bytes > self._max_buffered_bytes:

@@ -60,10 +60,7 @@ class BodyTooSlow(Refusal):
 
 class TooManyBytes(Refusal):
     status, slug, title = 413, "too-many-bytes", "The body is too large"
-
-    def headers(self) -> dict[str, str]:
-        # The rest of the body is not read, so the connection cannot be used again.
-        return {"Connection": "close"}
+    # No "Connection: close": a client that sends everything before it reads would get a reset in place of this answer.
 
 
 class TooManyPixels(Refusal):

@@ -10,13 +10,11 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from starlette.types import Receive
 
 from app.detector import Detection, Detector
 from app.errors import DeadlineExceeded, NotReady, Overloaded, Refusal
-from app.footprint import decoding_bytes
-from app.images import open_image, to_grayscale
+from app.images import OpenedImage, open_image, to_grayscale
 from app.lanes import Lane, while_connected
 from app.metrics import Metrics
 from app.settings import Settings
@@ -27,7 +25,7 @@ T = TypeVar("T")
 _IN_PLACE_BYTES = 16 * 2**10
 _IN_PLACE_PIXELS = 256 * 256
 # A decode that takes more memory than this waits until no other such decode runs; lighter ones pass it.
-_HEAVY_BYTES = 32 * 2**20
+_HEAVY_BYTES = 48 * 2**20
 _LIGHT_THREADS = 2
 # A batch gives its thread back after this long and queues again, so that single images need not wait for all of it.
 _SLICE_SECONDS = 0.05
@@ -143,17 +141,12 @@ class Turn:
         return judgement
 
     async def _judge_file(self, data: bytes) -> Judgement:
-        if len(data) > _IN_PLACE_BYTES:
-            outcome = await self.run(partial(_judge_if_light, data, self._judge.max_pixels, self.detector))
-        else:
-            outcome = open_image(data, self._judge.max_pixels)
-            if outcome.width * outcome.height <= _IN_PLACE_PIXELS:
-                return _judge_opened(outcome, self.detector)
-            if decoding_bytes(outcome) <= _HEAVY_BYTES:
-                return await self.run(partial(_judge_opened, outcome, self.detector))
-        if isinstance(outcome, Judgement):
-            return outcome
-        return await self.run(partial(_judge_opened, outcome, self.detector), heavy=True)
+        if len(data) <= _IN_PLACE_BYTES:
+            image = open_image(data, self._judge.max_pixels)
+            if image.width * image.height <= _IN_PLACE_PIXELS:
+                return _judge_opened(image, self.detector)
+        judgement = await self.run(partial(_judge_if_light, data, self._judge.max_pixels, self.detector))
+        return judgement or await self._judge_heavy(data)
 
     async def judge_all(self, files: Sequence[bytes]) -> list[Judgement | Refusal]:
         """Judges several files, each by itself and so exactly as `judge` does.
@@ -163,12 +156,11 @@ class Turn:
         """
         results: list[Judgement | Refusal] = []
         while len(results) < len(files):
-            done, large = await self.run(
-                partial(_judge_slice, files[len(results) :], self._judge.max_pixels, self.detector)
-            )
+            rest = files[len(results) :]
+            done = await self.run(partial(_judge_slice, rest, self._judge.max_pixels, self.detector))
             results += done
-            if large is not None:
-                results.append(await self.run(partial(_judge_or_refuse, large, self.detector), heavy=True))
+            if not done:
+                results.append(await self._judge_heavy_or_refuse(rest[0]))
         self.count(results)
         return results
 
@@ -191,6 +183,18 @@ class Turn:
             else:
                 self._judge.metrics.judged(result.detection, result.detector)
 
+    async def _judge_heavy_or_refuse(self, data: bytes) -> Judgement | Refusal:
+        try:
+            return await self._judge_heavy(data)
+        except Refusal as refusal:
+            if refusal.status >= 500:
+                raise
+            return refusal
+
+    async def _judge_heavy(self, data: bytes) -> Judgement:
+        # Opened again, for an opened image that waits would keep its copy of the file all the while.
+        return await self.run(partial(_judge, data, self._judge.max_pixels, self.detector), heavy=True)
+
     async def run(self, work: Callable[[], T], heavy: bool = False) -> T:
         """Blocking work in a thread.
 
@@ -206,7 +210,7 @@ class Turn:
             raise DeadlineExceeded(f"No answer within {seconds:g} seconds; try again.") from error
 
 
-def _judge_opened(image: Image.Image, detector: Detector) -> Judgement:
+def _judge_opened(image: OpenedImage, detector: Detector) -> Judgement:
     pixels = to_grayscale(image, detector.artifact.preprocessing)
     return Judgement(pixels, detector.detect(pixels[np.newaxis])[0], detector)
 
@@ -215,23 +219,18 @@ def _judge_pixels(images: NDArray[np.float32], detector: Detector) -> list[Judge
     return [Judgement(pixels, detector.detect(pixels[np.newaxis])[0], detector) for pixels in images]
 
 
-def _judge_or_refuse(image: Image.Image, detector: Detector) -> Judgement | Refusal:
-    try:
-        return _judge_opened(image, detector)
-    except Refusal as refusal:
-        return refusal
+def _judge(data: bytes, max_pixels: int, detector: Detector) -> Judgement:
+    return _judge_opened(open_image(data, max_pixels), detector)
 
 
-def _judge_if_light(data: bytes, max_pixels: int, detector: Detector) -> Judgement | Image.Image:
-    """A judgement, or the opened image if decoding it takes so much memory that it has to wait its turn."""
+def _judge_if_light(data: bytes, max_pixels: int, detector: Detector) -> Judgement | None:
+    """A judgement, or none if decoding takes so much memory that the image has to wait its turn."""
     image = open_image(data, max_pixels)
-    return image if decoding_bytes(image) > _HEAVY_BYTES else _judge_opened(image, detector)
+    return None if image.memory_bytes > _HEAVY_BYTES else _judge_opened(image, detector)
 
 
-def _judge_slice(
-    files: Sequence[bytes], max_pixels: int, detector: Detector
-) -> tuple[list[Judgement | Refusal], Image.Image | None]:
-    """Judges files, at least one, until the time is up or a large one comes: that one is handed back opened.
+def _judge_slice(files: Sequence[bytes], max_pixels: int, detector: Detector) -> list[Judgement | Refusal]:
+    """Judges files from the first on, until the time is up or one comes that has to wait its turn: none if the first.
 
     The network sees one image at a time: what the runtime adds up for a batch differs in the last bits from what it
     adds up for one image, and a score next to the threshold could fall on its other side.
@@ -240,13 +239,13 @@ def _judge_slice(
     end = perf_counter() + _SLICE_SECONDS
     for data in files:
         try:
-            outcome = _judge_if_light(data, max_pixels, detector)
+            judgement = _judge_if_light(data, max_pixels, detector)
         except Refusal as refusal:
             done.append(refusal)
         else:
-            if not isinstance(outcome, Judgement):
-                return done, outcome
-            done.append(outcome)
+            if judgement is None:
+                break
+            done.append(judgement)
         if perf_counter() > end:
             break
-    return done, None
+    return done

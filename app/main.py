@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from app import __version__
+from app.allocator import return_large_blocks
 from app.api import add_v1_routes
 from app.body import BodyReader
 from app.classifier import Classifier
@@ -89,6 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     judge: Judge = app.state.judge
+    return_large_blocks()
     if not judge.loaded:
         judge.use(load_detector(settings.artifact))
     if any(len(token) < _SAFE_TOKEN_LENGTH for token in settings.tokens):

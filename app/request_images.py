@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 
 from app.body import is_multipart, parse_multipart
 from app.errors import CompressedBody, MalformedRequest, UnsupportedFormat
-from app.images import SIDE, sniff_format
+from app.images import SIDE
 from app.json_body import parse_json
 from app.tensors import (
     HEADER_LENGTH,
@@ -116,7 +116,6 @@ def _add_body(found: Images, headers: Headers, body: bytes) -> None:
     elif body.lstrip()[:1] in (b"{", b"["):
         _add_document(found, parse_json(body))
     else:
-        sniff_format(body)
         if not content_type and _SECOND_BODY.search(body):
             # Envoy does not forward the content type, and some readers skip whatever stands before the first boundary.
             raise MalformedRequest("The image is followed by what may be a multipart body.")
@@ -130,14 +129,10 @@ def _add_form(found: Images, headers: Headers, body: bytes) -> None:
     if not is_multipart(headers):
         raise UnsupportedFormat("Of multipart bodies only multipart/form-data is accepted.")
     for part in parse_multipart(headers, body):
-        if part.is_file or _is_image(part.content):
+        text = None if part.is_file else _text(part.content)
+        if text is None:
             found.files.append(part.content)
-            continue
-        try:
-            text = part.content.decode()
-        except UnicodeDecodeError as error:
-            raise UnsupportedFormat("A part of the form is neither an accepted image nor text.") from error
-        if text.lstrip()[:1] in ("{", "["):
+        elif text.lstrip()[:1] in ("{", "["):
             _add_document(found, parse_json(part.content))
         else:
             _add_text(found, part.name, text)
@@ -209,12 +204,12 @@ def _is_image_field(name: str) -> bool:
     return name.lower().replace("-", "").replace("_", "").removesuffix("[]") in _IMAGE_FIELDS
 
 
-def _is_image(content: bytes) -> bool:
+def _text(content: bytes) -> str | None:
+    """None for what is no text: no image format that is accepted begins with text and goes on without a zero byte."""
     try:
-        # A text may begin with BM too, but holds no zero bytes, of which every BMP header has several.
-        return sniff_format(content) != "BMP" or b"\0" in content[:14]
-    except UnsupportedFormat:
-        return False
+        return None if b"\0" in content else content.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _is_base64_image(text: str) -> bool:

@@ -8,13 +8,16 @@ Sends photographs all at once to a server of its own, with a probe every 50 ms b
 import argparse
 import asyncio
 import collections
-import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from io import BytesIO
+from multiprocessing import Queue, get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import IO
 
 import httpx2
 import numpy as np
@@ -44,35 +47,48 @@ def memory(pid: int, field: str) -> float:
     return int(match.group(1)) / 1000
 
 
-async def probe(client: httpx2.AsyncClient, seconds: list[float]) -> None:
-    while True:
-        started = time.perf_counter()
-        response = await client.get("/livez")
-        assert response.status_code == 200
-        seconds.append(time.perf_counter() - started)
-        await asyncio.sleep(0.05)
+def probe(url: str, stop: Event, results: "Queue[list[float]]") -> None:
+    """In a process of its own, so that it measures the server and not the client beside it."""
+    seconds = []
+    with httpx2.Client(base_url=url, timeout=120) as client:
+        while not stop.wait(0.05):
+            started = time.perf_counter()
+            assert client.get("/livez").status_code == 200
+            seconds.append(time.perf_counter() - started)
+    results.put(seconds)
 
 
-async def load(url: str, image: bytes, requests: int) -> None:
-    limits = httpx2.Limits(max_connections=None)
-    seconds: dict[int, list[float]] = collections.defaultdict(list)
-    probes: list[float] = []
+async def send_all(url: str, image: bytes, requests: int) -> dict[str, list[float]]:
+    """Seconds to the answers, by status."""
+    seconds: dict[str, list[float]] = collections.defaultdict(list)
 
     async def send(client: httpx2.AsyncClient) -> None:
         started = time.perf_counter()
-        response = await client.post("/v1/predict?reconstruction=none", content=image)
-        seconds[response.status_code].append(time.perf_counter() - started)
+        try:
+            response = await client.post("/v1/predict?reconstruction=none", content=image)
+            outcome = str(response.status_code)
+        except httpx2.HTTPError as error:
+            outcome = type(error).__name__
+        seconds[outcome].append(time.perf_counter() - started)
 
-    async with (
-        httpx2.AsyncClient(base_url=url, timeout=120, limits=limits) as client,
-        httpx2.AsyncClient(base_url=url, timeout=120) as prober,
-    ):
-        probing = asyncio.create_task(probe(prober, probes))
+    limits = httpx2.Limits(max_connections=None)
+    async with httpx2.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
         await asyncio.gather(*(send(client) for _ in range(requests)))
-        probing.cancel()
-    for status, taken in sorted(seconds.items()):
-        print(f"{len(taken):4} x {status}: median {np.median(taken):.2f} s, longest {max(taken):.2f} s")
-    print(f"{len(probes)} probes: median {np.median(probes) * 1000:.0f} ms, longest {max(probes) * 1000:.0f} ms")
+    return seconds
+
+
+def load(url: str, image: bytes, requests: int) -> None:
+    stop, results = get_context("spawn").Event(), get_context("spawn").Queue()
+    probing = get_context("spawn").Process(target=probe, args=(url, stop, results))
+    probing.start()
+    time.sleep(2)
+    outcomes = asyncio.run(send_all(url, image, requests))
+    stop.set()
+    probes = results.get()
+    probing.join()
+    for outcome, taken in sorted(outcomes.items()):
+        print(f"{len(taken):4} x {outcome}: median {np.median(taken):.2f} s, longest {max(taken):.2f} s")
+    print(f"{len(probes):4} probes: median {np.median(probes) * 1000:.0f} ms, longest {max(probes) * 1000:.0f} ms")
 
 
 def main() -> None:
@@ -83,24 +99,27 @@ def main() -> None:
     arguments = parser.parse_args()
     image = photograph(arguments.kind)
     print(f"{arguments.kind} of {len(image) / 1e6:.1f} MB, {_SIZES[arguments.kind]}")
-    command = [sys.executable, "-m", "app", "serve", "--port", "0"]
-    environment = {**os.environ, "GATE_LOG_LEVEL": "info"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
-        assert server.stderr
-        url = next(match.group() for line in server.stderr if (match := re.search(r"http://\S+", line)))
-        asyncio.get_event_loop_policy()
+    with tempfile.TemporaryFile("w+") as log:
+        server = subprocess.Popen([sys.executable, "-m", "app", "serve", "--port", "0"], stderr=log, text=True)
         try:
-            httpx2.post(f"{url}/v1/predict", content=image)
+            url = wait_for_address(log)
+            httpx2.post(f"{url}/v1/predict", content=image, timeout=60)
             before = memory(server.pid, "VmRSS")
             for _ in range(arguments.rounds):
-                asyncio.run(load(url, image, arguments.requests))
-                print(
-                    f"memory: {before:.0f} MB before, peak +{memory(server.pid, 'VmHWM') - before:.0f} MB, "
-                    f"afterwards +{memory(server.pid, 'VmRSS') - before:.0f} MB"
-                )
+                load(url, image, arguments.requests)
+                peak, after = memory(server.pid, "VmHWM") - before, memory(server.pid, "VmRSS") - before
+                print(f"     memory: {before:.0f} MB before, peak +{peak:.0f} MB, afterwards +{after:.0f} MB")
         finally:
             server.terminate()
-            server.stderr.read()
+            print(f"     exit code {server.wait()}")
+
+
+def wait_for_address(log: IO[str]) -> str:
+    while True:
+        log.seek(0)
+        if match := re.search(r"http://\S+", log.read()):
+            return match.group()
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":

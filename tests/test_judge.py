@@ -88,7 +88,7 @@ def test_images_of_every_size_give_what_the_detector_gives(tiny_detector: Detect
     async def scenario() -> None:
         judge = judge_of(tiny_detector)
         # In place, small in bytes but not in pixels, in the light lane, and in the heavy lane.
-        files = [picture(28), picture(1000), noise(300), picture(2000, "RGBA")]
+        files = [picture(28), picture(1000), noise(300), picture(3000, "RGBA")]
         with judge.admit(stay) as turn:
             alone = [await turn.judge(data) for data in files]
             together = await turn.judge_all(files)
@@ -106,7 +106,7 @@ def test_large_decodes_take_turns_while_small_ones_pass(tiny_detector: Detector)
         judge = judge_of(tiny_detector)
         async with occupied(judge.heavy) as release:
             with judge.admit(stay) as large, judge.admit(stay) as small:
-                waiting = asyncio.create_task(large.judge(picture(2000, "RGBA")))
+                waiting = asyncio.create_task(large.judge(picture(3000, "RGBA")))
                 await small.judge(noise(300))
                 await asyncio.sleep(0.05)
                 assert not waiting.done()
@@ -120,7 +120,7 @@ def test_large_decodes_take_turns_while_small_ones_pass(tiny_detector: Detector)
 def test_a_file_of_a_batch_that_cannot_be_judged_gives_its_refusal_in_its_place(tiny_detector: Detector) -> None:
     async def scenario() -> None:
         judge = judge_of(tiny_detector)
-        broken_large = picture(2000, "RGBA")[:-200]
+        broken_large = picture(3000, "RGBA")[:-200]
         with judge.admit(stay) as turn:
             results = await turn.judge_all([picture(), b"text", noise(300)[:5000], broken_large, picture()])
         kinds = [result.status if isinstance(result, Refusal) else 200 for result in results]
