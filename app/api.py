@@ -36,8 +36,8 @@ from app.judge import Judge, Judgement, Turn
 from app.problems import Problem, documented
 from app.routing import add_lean_route
 
-_BODY_REFUSALS = (MalformedRequest, BodyTooSlow, TooManyBytes, CompressedBody, Overloaded, NotReady, DeadlineExceeded)
-_IMAGE_REFUSALS = (TooManyPixels, UnsupportedFormat, UndecodableImage)
+BODY_REFUSALS = (MalformedRequest, BodyTooSlow, TooManyBytes, CompressedBody, Overloaded, NotReady, DeadlineExceeded)
+IMAGE_REFUSALS = (TooManyPixels, UnsupportedFormat, UndecodableImage)
 _PARSED_IN_PLACE_BYTES = 2**20
 _PIXELS = "28 rows of 28 grey levels in [0, 1]"
 
@@ -119,7 +119,7 @@ def add_v1_routes(app: FastAPI) -> None:
         predict,
         summary="Judge one image",
         response_model=Prediction,
-        responses=documented(*_BODY_REFUSALS, *_IMAGE_REFUSALS, InvalidQuery),
+        responses=documented(*BODY_REFUSALS, *IMAGE_REFUSALS, InvalidQuery),
         openapi_extra={"parameters": _WISH_PARAMETERS, "requestBody": _ONE_IMAGE},
     )
     add_lean_route(
@@ -129,7 +129,7 @@ def add_v1_routes(app: FastAPI) -> None:
         predict_batch,
         summary="Judge several images",
         response_model=BatchPrediction,
-        responses=documented(*_BODY_REFUSALS, InvalidQuery),
+        responses=documented(*BODY_REFUSALS, InvalidQuery),
         openapi_extra={"parameters": _WISH_PARAMETERS, "requestBody": _SEVERAL_IMAGES},
     )
     add_lean_route(

@@ -32,10 +32,16 @@ _MAX_LENGTH_DIGITS = 15
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a multipart body: the name of its form field, and its content."""
+    """One part of a multipart body.
+
+    Attributes:
+        name: Of its form field.
+        is_file: Whether it has a file name; which one is the client's word, and not kept.
+    """
 
     name: str
     content: bytes
+    is_file: bool
 
 
 class BodyReader:
@@ -178,6 +184,7 @@ class _PartCollector:
         self._field = b""
         self._value = b""
         self._name = ""
+        self._is_file = False
         self._content: list[bytes] = []
 
     def callbacks(self) -> "MultipartCallbacks":
@@ -192,7 +199,7 @@ class _PartCollector:
         }
 
     def _begin(self) -> None:
-        self._name, self._content = "", []
+        self._name, self._is_file, self._content = "", False, []
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._field += data[start:end]
@@ -206,13 +213,14 @@ class _PartCollector:
                 raise MalformedRequest("A part's Content-Disposition has too many parameters.")
             _, options = parse_options_header(self._value)
             self._name = options.get(b"name", b"").decode("utf-8", "replace")
+            self._is_file = bool(options.get(b"filename", b""))
         self._field, self._value = b"", b""
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._content.append(data[start:end])
 
     def _end(self) -> None:
-        self.parts.append(Part(self._name, b"".join(self._content)))
+        self.parts.append(Part(self._name, b"".join(self._content), self._is_file))
 
     def _finish(self) -> None:
         self.finished = True

@@ -104,5 +104,68 @@ class DeadlineExceeded(Refusal):
         return {"Retry-After": "1"}
 
 
+class GateFailed(Refusal):
+    """A fault of the service, where FAIL_OPEN has to know of it; elsewhere it is any other exception."""
+
+    status, slug, title = 500, "internal-error", "Internal error"
+
+
+class CannotJudgeNow(Refusal):
+    """In place of every 5xx on /v1/authz: Envoy takes those for errors of the gate, and may be set to admit then."""
+
+    status, slug, title = 429, "cannot-judge-now", "The request cannot be judged at this moment"
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "1"}
+
+
+class AnomalousImage(Refusal):
+    """An image that does not belong, on the way to a classifier.
+
+    Attributes:
+        prediction: What /v1/predict says of it, without the reconstruction.
+        image: Which of the request's images it is, from 0; of several anomalies the oddest.
+        images: How many the request has.
+    """
+
+    status, slug, title = 422, "anomalous-image", "The image does not belong"
+
+    def __init__(self, prediction: dict[str, object], image: int, images: int) -> None:
+        which = "The image" if images == 1 else f"Image {image + 1} of {images}"
+        super().__init__(f"{which} is not like those that the classifier is made for.")
+        self.prediction = prediction
+        self.image = image
+        self.images = images
+
+    def problem(self) -> dict[str, object]:
+        return {**super().problem(), "prediction": self.prediction, "image": self.image}
+
+
+class NotAdmitted(AnomalousImage):
+    """The same for /v1/authz."""
+
+    status = 403
+
+
+class PartialBody(Refusal):
+    status, slug, title = 403, "partial-body", "The body was cut off before it reached the gate"
+
+
+class NoClassifier(Refusal):
+    status, slug, title = 404, "no-classifier", "There is no classifier behind this service"
+
+
+class UnknownModel(Refusal):
+    status, slug, title = 404, "unknown-model", "There is no such model"
+
+
+class ClassifierDown(Refusal):
+    status, slug, title = 502, "classifier-down", "The classifier does not answer"
+
+
+class ClassifierTooSlow(Refusal):
+    status, slug, title = 504, "classifier-too-slow", "The classifier takes too long"
+
+
 class ArtifactError(Exception):
     """An artifact folder that cannot be trusted: names the file and what is wrong with it. Stops the start."""

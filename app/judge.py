@@ -164,6 +164,17 @@ class Turn:
         self.count(results)
         return results
 
+    async def judge_pixels(self, images: NDArray[np.float32]) -> list[Judgement]:
+        """Judges images that need no decoding, each by itself as above.
+
+        Args:
+            images: (N, 28, 28), grey levels in [0, 1].
+        """
+        judge = partial(_judge_pixels, images, self.detector)
+        judgements = judge() if len(images) == 1 else await self.run(judge)
+        self.count(judgements)
+        return judgements
+
     def count(self, results: Sequence[Judgement | Refusal]) -> None:
         """Tells the metrics; `judge` and `judge_all` do so themselves."""
         for result in results:
@@ -202,6 +213,10 @@ class Turn:
 def _judge_opened(image: OpenedImage, detector: Detector) -> Judgement:
     pixels = to_grayscale(image, detector.artifact.preprocessing)
     return Judgement(pixels, detector.detect(pixels[np.newaxis])[0], detector)
+
+
+def _judge_pixels(images: NDArray[np.float32], detector: Detector) -> list[Judgement]:
+    return [Judgement(pixels, detector.detect(pixels[np.newaxis])[0], detector) for pixels in images]
 
 
 def _judge(data: bytes, max_pixels: int, detector: Detector) -> Judgement:

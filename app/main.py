@@ -15,8 +15,11 @@ from app import __version__
 from app.allocator import return_large_blocks
 from app.api import add_v1_routes
 from app.body import BodyReader
+from app.classifier import Classifier
 from app.envelope import Envelope
 from app.errors import Refusal
+from app.gate import add_gate_routes
+from app.inference_protocol import add_v2_routes
 from app.judge import Judge
 from app.logs import configure_logging
 from app.metrics import Metrics, add_metrics_route
@@ -70,10 +73,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = Metrics()
     app.state.judge = Judge(settings, app.state.metrics)
     app.state.bodies = BodyReader(settings, app.state.metrics.input_bytes.observe)
+    app.state.classifier = None
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(HTTPException, _refuse_for_framework)
     app.add_exception_handler(Exception, _fail)
     add_v1_routes(app)
+    add_gate_routes(app)
+    add_v2_routes(app)
     add_probes(app)
     add_metrics_route(app)
     add_page(app)
@@ -93,7 +99,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     reloader.on_hangup()
     artifact = judge.detector.artifact
     logger.info("serving", extra={"fields": {"artifact": artifact.manifest.name, "version": artifact.version}})
+    if settings.classifier_url is not None:
+        app.state.classifier = Classifier(settings.classifier_url, settings.classifier_timeout_seconds)
     yield
+    if app.state.classifier is not None:
+        await app.state.classifier.close()
     judge.close()
 
 

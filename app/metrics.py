@@ -52,6 +52,12 @@ class Metrics:
             registry=registry,
         )
         self.input_bytes = Histogram("gate_input_bytes", "Bytes of request bodies.", buckets=_SIZES, registry=registry)
+        self._forwarded = Counter(
+            "gate_forwarded",
+            "Requests that went on to the classifier, or were admitted, by verdict; in shadow mode all of them do.",
+            ("verdict",),
+            registry=registry,
+        )
         self._waiting = Gauge(
             "gate_waiting", "Requests in work or waiting.", registry=registry, multiprocess_mode="livesum"
         )
@@ -102,6 +108,10 @@ class Metrics:
         if detector is self._detector:
             self._drift.update(detection.p_value)
             self._evidence.set(self._drift.evidence)
+
+    def forwarded(self, verdict: str) -> None:
+        """Counts one request that the gate let pass; `verdict` is that of `app.gate.Report`."""
+        self._forwarded.labels(verdict).inc()
 
     def refused(self, reason: str) -> None:
         """Counts one problem; `reason` is the slug of a `Refusal`, or "http-404" and the like."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -55,10 +56,54 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         0, ge=0, description="Between readiness going off and the end of accepting requests, after SIGTERM."
     )
+    classifier_url: str | None = Field(
+        None, description="Where /v1/gate sends normal images: http(s)://HOST[:PORT][/PATH]."
+    )
+    classifier_timeout_seconds: PositiveFloat = Field(30, description="For the classifier's whole answer.")
+    mode: Literal["enforce", "shadow"] = Field(
+        "enforce", description="shadow forwards and admits everything, and only reports."
+    )
+    fail_open: bool = Field(
+        False, description="Forward and admit when the gate itself fails; never because of an image, or of load."
+    )
+    accel_redirect: str | None = Field(
+        None, description="nginx: the location, such as @classifier, that admitted requests go to."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe level logged."
     )
     log_format: Literal["text", "json"] = Field("text", description="One line a record: for people, or JSON.")
+
+    @field_validator("classifier_url")
+    @classmethod
+    def _check_classifier_url(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        try:
+            parts = urlsplit(value)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        # None of these messages repeats the value, for it may hold a password.
+        if not usable or not value.isascii() or not value.isprintable() or " " in value:
+            raise SettingsError("GATE_CLASSIFIER_URL is http(s)://HOST, with :PORT and /PATH if need be.")
+        if "@" in parts.netloc:
+            raise SettingsError("GATE_CLASSIFIER_URL holds credentials: clients send the classifier's `Authorization`.")
+        if "?" in value or "#" in value:
+            raise SettingsError("GATE_CLASSIFIER_URL ends with its path: each request brings its own query.")
+        return value.rstrip("/")
+
+    @field_validator("accel_redirect")
+    @classmethod
+    def _check_accel_redirect(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        if not re.fullmatch(r"@[A-Za-z0-9_.-]+", value):
+            # A plain URI would half work: nginx then changes the method to GET and drops the body.
+            raise SettingsError(
+                f"GATE_ACCEL_REDIRECT is a named location of nginx, such as @classifier, not {value!r}."
+            )
+        return value
 
     @field_validator("tokens", mode="before")
     @classmethod

@@ -1,6 +1,10 @@
 """What tests share: a tiny real artifact, the app that serves it, and pictures made by code."""
 
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -8,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from onnx import TensorProto, helper
 from PIL import Image, ImageDraw
@@ -17,6 +22,7 @@ from app.artifact import CALIBRATION, CHECKPOINT, GRAPH, VIEW_CALIBRATION, load_
 from app.detector import Detector
 from app.main import create_app
 from app.settings import Settings
+from tests.fake_classifier import FakeClassifier, fake_classifier
 
 DEFAULT_ARTIFACT = Path(__file__).resolve().parent.parent / "model_artifacts" / "circles"
 
@@ -136,3 +142,39 @@ def make_client(tiny_artifact: Path) -> Iterator[Callable[..., TestClient]]:
 @pytest.fixture
 def client(make_client: Callable[..., TestClient]) -> TestClient:
     return make_client()
+
+
+@pytest.fixture
+def classifier() -> Iterator[FakeClassifier]:
+    with fake_classifier() as fake:
+        yield fake
+
+
+@pytest.fixture
+def make_server(tiny_artifact: Path) -> Iterator[Callable[..., int]]:
+    """Starts a real server of the tiny artifact on a free port of the loopback, for what a test client hides."""
+    with ExitStack() as stack:
+
+        def make(**settings: Any) -> int:
+            app = create_app(Settings(**{"artifact": tiny_artifact, "log_level": "error", **settings}))
+            return stack.enter_context(serving(app))
+
+        yield make
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[int]:
+    """Serves in a thread; gives the port."""
+    config = uvicorn.Config(app, log_config=None, http="httptools", ws="none", server_header=False)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.005)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()

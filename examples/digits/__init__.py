@@ -1,0 +1,1 @@
+"""A gate in front of a classifier of real handwritten digits: `make example-digits`."""
