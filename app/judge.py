@@ -232,8 +232,8 @@ def _judge_if_light(data: bytes, max_pixels: int, detector: Detector) -> Judgeme
 def _judge_slice(files: Sequence[bytes], max_pixels: int, detector: Detector) -> list[Judgement | Refusal]:
     """Judges files from the first on, until the time is up or one comes that has to wait its turn: none if the first.
 
-    The network sees one image at a time: what the runtime adds up for a batch differs in the last bits from what it
-    adds up for one image, and a score next to the threshold could fall on its other side.
+    The network sees one image at a time: for a batch a runtime may add up in another order than for one image,
+    and with the last bits a score next to the threshold could fall on its other side.
     """
     done: list[Judgement | Refusal] = []
     end = perf_counter() + _SLICE_SECONDS
