@@ -9,7 +9,8 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test test-browser test-container test-integrations example-digits bench-gate train lint format lock clean
+.PHONY: help run test test-browser test-container test-fuzz test-integrations fuzz soak bench-gate example-digits \
+	train lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -68,12 +69,35 @@ bench-gate: .venv-dev/.installed  ## What the gate costs a request to the classi
 	$(DEV) benchmarks/gate.py
 
 .venv-dev/.browser: .venv-dev/.installed
-	command -v chromium > /dev/null || apt-get install --yes --no-install-recommends chromium
-	$(DEV) -m pip install --quiet --editable '.[browser]'
-	touch $@
+	command -v chromium > /dev/null || \
+		{ apt-get update --quiet && apt-get install --yes --no-install-recommends chromium; }
+	$(DEV) $(INSTALL) --editable '.[browser]'
+	@touch $@
 
 test-browser: .venv-dev/.browser  ## The page in Chromium
 	$(DEV) -m pytest -m browser
+
+test-integrations: .venv-dev/.installed  ## With the tools of other systems: promtool
+	command -v promtool > /dev/null || \
+		{ apt-get update --quiet && apt-get install --yes --no-install-recommends prometheus; }
+	$(DEV) -m pytest -m integrations
+
+.venv-dev/.fuzz: .venv-dev/.installed
+	$(DEV) $(INSTALL) --editable '.[fuzz]'
+	@touch $@
+
+test-fuzz: .venv-dev/.fuzz  ## Pillow's own test images, some minutes of fuzzing, and the OpenAPI contract
+	$(DEV) -m pytest -m fuzz -s
+
+# Which decoder to fuzz, and for how long: `make fuzz TARGET=fuzz_body SECONDS=600`.
+TARGET ?= fuzz_images
+SECONDS ?= 3600
+fuzz: .venv-dev/.fuzz  ## Fuzz for an hour; findings land in build/fuzz
+	@mkdir -p build/fuzz
+	$(DEV) -m tests.fuzz.$(TARGET) -max_total_time=$(SECONDS)
+
+soak: .venv-dev/.installed  ## A real server under a mix of good, bad and large images for 20 minutes
+	$(DEV) -m benchmarks.soak
 
 train: .venv-dev/.installed  ## Train the default artifact anew
 	$(DEV) -m training --output model_artifacts/circles

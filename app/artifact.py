@@ -31,7 +31,7 @@ class _Record(BaseModel):
 
 
 class Architecture(_Record):
-    """Which network, and what it was built with: enough to rebuild it and load the checkpoint."""
+    """Which network, or which score, and what it was built with: enough to rebuild it and load the checkpoint."""
 
     name: str
     arguments: dict[str, Any]
@@ -85,6 +85,7 @@ class Manifest(_Record):
     format_version: int
     name: str
     architecture: Architecture
+    score: Architecture = Architecture(name="loss", arguments={})
     preprocessing: PreprocessingRecord
     threshold: float
     promise: Promise

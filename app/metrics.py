@@ -1,11 +1,6 @@
-"""What Prometheus scrapes: one registry for each app, or one folder of shared files when several workers serve.
-
-With several workers a scrape meets only one of them. prometheus-client then keeps every number in a file that all
-can read; it chooses so when it is first imported, by the variable PROMETHEUS_MULTIPROC_DIR.
-"""
+"""What Prometheus scrapes: one registry for each app, or the files of all workers when several serve."""
 
 import os
-import tempfile
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,8 +12,8 @@ from starlette.types import Scope
 
 from app.detector import Detection, Detector
 from app.drift import Drift
+from app.shared_metrics import FOLDER_VARIABLE
 
-_MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 _DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _RATIOS = (0.1, 0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10, 100)
 _SIZES = (*(4.0**power for power in range(4, 13)), 2.0**25)  # 256 B to 32 MiB
@@ -26,31 +21,6 @@ _SIZES = (*(4.0**power for power in range(4, 13)), 2.0**25)  # 256 B to 32 MiB
 _MOST_RATIO = 1000.0
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _OTHER = "other"
-
-
-def prepare_multiprocess() -> str:
-    """For the supervisor of several workers, before it starts them: a folder that their numbers share.
-
-    Workers inherit it by the environment. They must be new processes, not forks of one that has imported this module.
-
-    Returns:
-        The folder, to be removed when all workers have ended. One that the environment already names is emptied: the
-        numbers in it belong to processes that have gone.
-    """
-    folder = os.environ.get(_MULTIPROCESS)
-    if folder is None:
-        folder = os.environ[_MULTIPROCESS] = tempfile.mkdtemp(prefix="imagegate-metrics-")
-    else:
-        os.makedirs(folder, exist_ok=True)
-        for entry in os.scandir(folder):
-            if entry.name.endswith(".db"):
-                os.unlink(entry.path)
-    return folder
-
-
-def forget_worker(pid: int) -> None:
-    """For the supervisor, when a worker has ended: its gauges go, its counts stay."""
-    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -118,8 +88,7 @@ class Metrics:
             seconds: Until the answer's end.
             log: What its access line says; `problem` is why it was refused.
         """
-        route = scope.get("route")
-        template = _OTHER if route is None else route.path
+        template = getattr(scope.get("route"), "path_format", _OTHER)  # no route: an unknown path, or no token
         method = scope["method"] if scope["method"] in _METHODS else _OTHER
         key = (template, method, status)
         child = self._request_children.get(key)
@@ -156,7 +125,7 @@ class Metrics:
         """Everything, in the format that `accept` asks for, and that format's media type."""
         encode, media_type = choose_encoder(accept)
         registry = self.registry
-        if _MULTIPROCESS in os.environ:
+        if FOLDER_VARIABLE in os.environ:
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return encode(registry), media_type

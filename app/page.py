@@ -43,6 +43,7 @@ def page_headers(html: str) -> dict[str, str]:
     )
     return {
         "Content-Security-Policy": "; ".join(policy),
+        "Cross-Origin-Opener-Policy": "same-origin",
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "no-cache",
@@ -52,4 +53,4 @@ def page_headers(html: str) -> dict[str, str]:
 def _hashes(html: str, tag: str) -> str:
     bodies = re.findall(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
     digests = (base64.b64encode(hashlib.sha256(body.encode()).digest()).decode() for body in bodies)
-    return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+    return " ".join(f"'sha256-{digest}'" for digest in digests)

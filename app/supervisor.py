@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from app.listener import log_address
 from app.settings import Settings
+from app.shared_metrics import forget_worker, shared_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,10 @@ class Supervisor:
         Returns:
             0 after a drained stop; 1 if no worker can serve, or if one had to be killed at the end.
         """
+        with shared_metrics():
+            return await self._run()
+
+    async def _run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
@@ -108,6 +113,7 @@ class Supervisor:
     async def _wait(self, worker: _Worker) -> int:
         code = await worker.process.wait()
         self._workers.remove(worker)
+        forget_worker(worker.process.pid)
         # A worker that was told to stop before it served has no handler yet.
         expected = (0,) if worker.ready else (0, -signal.SIGTERM)
         self._clean = self._clean and (code in expected or not self._stopping.is_set())

@@ -37,8 +37,9 @@ def test_rates_are_the_shares_above_the_threshold():
     normal = np.random.default_rng(0).random((100, 28, 28), dtype=np.float32) * 0.1
     dark, same = normal + 0.9, normal[:50]
     threshold = float(np.sort(run_in_batches(detector, normal)[0])[89])
-    evaluation = evaluate(detector, threshold, normal, {"dark": dark, "same": same})
-    assert evaluation["false_positive_rate"] == 0.1
+    evaluation = evaluate(detector, threshold, {"original": normal, "darker": dark}, {"dark": dark, "same": same})
+    assert evaluation["false_positive_rate"] == evaluation["variants"]["original"]["false_positive_rate"] == 0.1
+    assert evaluation["worst_variant_false_positive_rate"] == 1
     assert evaluation["families"]["dark"]["detection_rate"] == 1
     assert evaluation["families"]["dark"]["auroc"] == 1
     assert evaluation["families"]["same"]["detection_rate"] < 0.2

@@ -8,6 +8,7 @@ from training.autoencoders import build, describe
 from training.calibrate import uncalibrated_detector
 from training.errors import TrainingError
 from training.export import check_agreement, export_graph, load_checkpoint, save_checkpoint
+from training.fit_views import round_weights
 from training.scores import LossScore, ScoredAutoencoder, score_images
 
 SMALL = Architecture(name="gate", arguments={"latent_size": 4, "width": 16})
@@ -68,14 +69,30 @@ def test_checkpoint_rebuilds_the_model(tmp_path):
     model, path = scored(), tmp_path / "checkpoint"
     save_checkpoint(model, path)
     images = torch.from_numpy(images_of(2)[:, None])
-    loaded = load_checkpoint(path, SMALL)
+    loaded = load_checkpoint(path, SMALL, model.scorer.description)
     assert torch.equal(score_images(loaded, images).score, score_images(model, images).score)
     first = path.read_bytes()
     save_checkpoint(loaded, path)
     assert path.read_bytes() == first
 
 
+def test_tables_that_half_precision_can_hold_are_stored_in_it_without_a_loss(tmp_path):
+    architecture = Architecture(name="gate", arguments={"latent_size": 2, "width": 32})
+    model = scored(architecture)
+    exact, exact_graph = tmp_path / "exact", export_graph(model)
+    save_checkpoint(model, exact)
+    with torch.no_grad():
+        round_weights(model)
+    save_checkpoint(model, tmp_path / "half")
+    graph = export_graph(model)
+    assert (tmp_path / "half").stat().st_size < 0.6 * exact.stat().st_size
+    assert len(graph) < 0.7 * len(exact_graph)
+    images = images_of(5)
+    detector = uncalibrated_detector(graph, model.scorer.views)
+    check_agreement(load_checkpoint(tmp_path / "half", architecture, model.scorer.description), detector, images)
+
+
 def test_checkpoint_of_another_architecture_names_the_tensors(tmp_path):
     save_checkpoint(scored(), tmp_path / "checkpoint")
     with pytest.raises(RuntimeError, match=r"autoencoder\.encoder\.1\.weight"):
-        load_checkpoint(tmp_path / "checkpoint", describe("gate", 4, "mse"))
+        load_checkpoint(tmp_path / "checkpoint", describe("gate", 4, "mse"), LossScore().description)

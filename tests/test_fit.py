@@ -7,12 +7,13 @@ from app.artifact import Architecture
 from training.autoencoders import build, describe
 from training.dataset import circle_dataset
 from training.errors import TrainingError
-from training.fit import FitSettings, fit, objective
+from training.fit import FitSettings, fit, objective, to_grey_levels
 
 
 @pytest.fixture(scope="module")
 def images():
-    return circle_dataset(count=100, seed=0, calibration_count=1, test_count=1).train.images
+    decoded = circle_dataset(count=100, seed=0, calibration_count=1, test_count=1).train.images
+    return (decoded * 255).round().astype(np.uint8)
 
 
 def small(seed=0, sigmoid=False):
@@ -48,7 +49,7 @@ def test_epoch_loss_is_that_of_the_tutorials_own_loop(images):
     autoencoder = build(describe("ae", 1, "mse"))
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=3e-4)
     torch.manual_seed(0)
-    loader = torch.utils.data.DataLoader(torch.from_numpy(images)[:, None], batch_size=32, shuffle=True)
+    loader = torch.utils.data.DataLoader(to_grey_levels(torch.from_numpy(images))[:, None], batch_size=32, shuffle=True)
     theirs = []
     for _ in range(settings.epochs):
         losses = []
@@ -88,7 +89,7 @@ def test_variational_encoder_samples_in_training():
     assert objective(variational, targets, "mse", source) != objective(variational, targets, "mse", source)
 
 
-def test_denoising_autoencoder_sees_noise_but_redraws_the_clean_image():
+def test_denoising_autoencoder_sees_damage_but_redraws_the_clean_image():
     class Identity(type(small())):
         def forward(self, images):
             self.seen = images
@@ -96,9 +97,28 @@ def test_denoising_autoencoder_sees_noise_but_redraws_the_clean_image():
 
     identity, targets = Identity(2, 4), torch.rand(64, 1, 28, 28)
     loss = objective(identity, targets, "mse", generator())
-    noise = identity.seen - targets
-    assert 0.05 < noise.std() < 0.2
-    torch.testing.assert_close(loss, noise.square().mean())
+    damage = identity.seen - targets
+    untouched = (damage == 0).all(dim=(1, 2, 3)).float().mean()
+    assert 0.05 < untouched < 0.5
+    assert damage.std() > 0.1
+    torch.testing.assert_close(loss, damage.square().mean())
+
+
+def test_loss_falls_over_one_cycle_of_the_learning_rate_too(images):
+    settings = FitSettings(epochs=3, learning_rate=1e-3, one_cycle=True)
+    losses = fit(small(), images, settings, seed=0)
+    assert losses[2] < losses[0]
+
+
+@pytest.mark.parametrize(("count", "epochs"), [(100, 6400), (56_000, 40), (200_000, 13)])
+def test_passes_follow_from_the_number_of_images_when_none_are_asked_for(count, epochs):
+    assert FitSettings(epochs=None, batch_size=128).epochs_for(count) == epochs
+    assert FitSettings(epochs=7).epochs_for(count) == 7
+
+
+def test_bytes_become_the_grey_levels_of_the_serving_decoder(images):
+    decoded = circle_dataset(count=100, seed=0, calibration_count=1, test_count=1).train.images
+    np.testing.assert_array_equal(to_grey_levels(torch.from_numpy(images)).numpy(), decoded)
 
 
 def test_training_that_diverges_stops_with_a_remedy(images):

@@ -1,17 +1,21 @@
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from app.metrics import Metrics, prepare_multiprocess
+from app.metrics import Metrics
+from app.shared_metrics import shared_metrics
 from tests.conftest import picture
+from tests.servers import Server
 
 WHITE, BLACK = picture(level=255), picture(level=0)
 
@@ -112,7 +116,8 @@ def test_a_score_that_is_not_a_number_does_not_spoil_the_sum(client: TestClient)
 
 _WORKER = """
 import sys, os
-from app.metrics import Metrics, forget_worker
+from app.metrics import Metrics
+from app.shared_metrics import forget_worker
 metrics = Metrics()
 if sys.argv[1] == "count":
     metrics.refused("overloaded")
@@ -141,15 +146,34 @@ def test_several_workers_add_up_and_a_dead_one_no_longer_waits(tmp_path: Path) -
     assert re.search(r"^gate_waiting 3.0$", without_the_first, re.MULTILINE)
 
 
-def test_preparing_for_several_workers_names_a_folder_and_empties_an_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_of_several_serving_workers_tells_for_all(tiny_artifact: Path) -> None:
+    with Server("--workers", "2", artifact=tiny_artifact) as server:
+        server.wait_for_line("serving", 2)
+        for _ in range(16):  # each on a connection of its own, which either worker may take
+            httpx2.post(f"{server.url}/v1/predict", content=WHITE)
+        for _ in range(4):
+            text = httpx2.get(f"{server.url}/metrics").text
+            assert 'gate_verdicts_total{verdict="normal"} 16.0' in text
+        server.signal(signal.SIGTERM)
+        assert server.exit_code() == 0
+
+
+def test_workers_share_a_folder_that_goes_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    folder = Path(prepare_multiprocess())
-    assert folder.parent == tmp_path
-    assert os.environ["PROMETHEUS_MULTIPROC_DIR"] == str(folder)
-    (folder / "counter_1.db").write_bytes(b"of a process that has gone")
-    (folder / "notes.txt").write_text("not ours")
-    assert prepare_multiprocess() == str(folder)
-    assert [entry.name for entry in folder.iterdir()] == ["notes.txt"]
+    with shared_metrics() as folder:
+        assert folder.parent == tmp_path
+        assert os.environ["PROMETHEUS_MULTIPROC_DIR"] == str(folder)
+    assert list(tmp_path.iterdir()) == []
+    assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
+
+
+def test_a_folder_that_the_environment_names_is_emptied_of_old_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    (tmp_path / "counter_1.db").write_bytes(b"of a process that has gone")
+    (tmp_path / "notes.txt").write_text("not ours")
+    with shared_metrics() as folder:
+        assert folder == tmp_path
+    assert [entry.name for entry in tmp_path.iterdir()] == ["notes.txt"]

@@ -1,15 +1,10 @@
 """The page in a real browser: Chromium by Playwright, against `python -m app serve` (`make test-browser`)."""
 
 import base64
+import hashlib
 import os
 import re
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +14,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.page import page_headers
-from tests.conftest import circle_picture, picture, write_tiny_artifact
+from tests.conftest import DEFAULT_ARTIFACT, circle_picture, picture, write_tiny_artifact
+from tests.servers import Server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -45,7 +41,14 @@ def test_the_page_allows_itself_and_nothing_else(client: TestClient) -> None:
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe-inline" not in policy
-    assert page_headers(answer.text.replace("use strict", "use strict "))["Content-Security-Policy"] != policy
+
+
+def test_exactly_the_inline_blocks_are_admitted_to_the_last_space() -> None:
+    script, style = "\n  if (1 < 2 && 'é') { a('&amp;</b>') }\n", "\n body { color: red } "
+    policy = page_headers(f"<style>{style}</style><p onclick='evil()'>text</p><script>{script}</script>")
+    for block in (script, style):
+        digest = base64.b64encode(hashlib.sha256(block.encode()).digest()).decode()
+        assert f"-src 'sha256-{digest}'" in policy["Content-Security-Policy"]
 
 
 def test_the_page_needs_no_other_host(client: TestClient) -> None:
@@ -62,27 +65,6 @@ def test_the_page_is_not_an_api_route(client: TestClient) -> None:
 # With one.
 
 
-@contextmanager
-def serving(artifact: Path, **environment: str) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    variables = {**os.environ, "GATE_ARTIFACT": str(artifact), "GATE_LOG_LEVEL": "warning", **environment}
-    process = subprocess.Popen([sys.executable, "-m", "app", "serve", "--port", str(port)], env=variables)
-    try:
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").close()
-                break
-            except OSError:
-                assert process.poll() is None, "the service ended at once"
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """White is normal; a thin circle on white as well; a duck and black are not."""
@@ -91,8 +73,8 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(artifact: Path) -> Iterator[str]:
-    with serving(artifact) as url:
-        yield url
+    with Server(artifact=artifact) as server:
+        yield f"{server.url}/"
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +90,7 @@ def browser() -> "Iterator[Browser]":
 class Visit:
     """One visit, which notes whatever a visitor should not have to see."""
 
-    def __init__(self, page: "Page", address: str) -> None:
+    def __init__(self, page: "Page", address: str, has_model: bool) -> None:
         self.page = page
         self.complaints: list[str] = []
         self.hosts: set[str] = set()
@@ -117,7 +99,8 @@ class Visit:
         page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
         page.on("request", lambda request: self.hosts.add(request.url.split("/")[2] if "//" in request.url else ""))
         page.goto(address)
-        page.wait_for_function("document.getElementById('model').textContent !== ''")
+        if has_model:
+            page.wait_for_function("document.getElementById('model').textContent !== ''")
         self.address = address
 
     def verdict(self, word: str, about: str = "") -> str:
@@ -150,9 +133,9 @@ class Visit:
 def visit(browser: "Browser", address: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., Visit]]:
     visits: list[Visit] = []
 
-    def start(url: str = address, **context: Any) -> Visit:
+    def start(url: str = address, has_model: bool = True, **context: Any) -> Visit:
         context = {"viewport": {"width": 1180, "height": 860}, **context}
-        visits.append(Visit(browser.new_context(**context).new_page(), url))
+        visits.append(Visit(browser.new_context(**context).new_page(), url, has_model))
         return visits[-1]
 
     yield start
@@ -177,6 +160,15 @@ class TestInBrowser:
         assert "anomaly" in one.verdict("anomaly")
         one.page.locator("input[type=file]").first.set_input_files([upload("circle.png", circle_picture())])
         assert "normal" in one.verdict("normal")
+
+    def test_the_default_artifact_tells_a_circle_from_a_duck(self, visit: Callable[..., Visit]) -> None:
+        with Server(artifact=DEFAULT_ARTIFACT) as server:
+            one = visit(f"{server.url}/")
+            for sample, word in (("Circle", "normal"), ("Square", "anomaly"), ("Duck", "anomaly")):
+                one.page.get_by_role("button", name=sample, exact=True).click()
+                one.verdict(word, sample)
+            one.page.mouse.move(0, 0)
+            one.screenshot("page")  # docs/page.png
 
     def test_it_shows_what_the_network_saw_redrew_and_where_they_differ(self, visit: Callable[..., Visit]) -> None:
         one = visit()
@@ -282,25 +274,23 @@ class TestInBrowser:
         one.verdict("normal")
 
     @pytest.mark.complains
-    def test_a_service_with_tokens_asks_for_one_and_keeps_it_for_the_tab(self, visit: Callable[..., Visit]) -> None:
-        one = visit()
-        one.page.route(
-            "**/v1/**",
-            lambda route: (
-                route.continue_()
-                if route.request.headers.get("authorization") == "Bearer right"
-                else route.fulfill(status=401, json={"title": "No token", "detail": "A token is needed."})
-            ),
-        )
+    def test_a_service_with_tokens_asks_for_one_and_keeps_it_for_the_tab(
+        self, visit: Callable[..., Visit], artifact: Path
+    ) -> None:
+        with Server(artifact=artifact, tokens="right-and-long-enough") as server:
+            self._give_tokens(visit(f"{server.url}/", has_model=False))
+
+    def _give_tokens(self, one: Visit) -> None:
         one.page.set_input_files("#file", [upload("white.png", WHITE)])
-        one.verdict("could not be judged")
+        assert "It waits for a token" in one.verdict("could not be judged")
+        one.screenshot("token")
         one.page.get_by_label("Token").fill("wrong")
         one.page.keyboard.press("Enter")
         one.page.wait_for_function("document.body.innerText.includes('does not accept this token')")
-        one.page.get_by_label("Token").fill("right")
+        one.page.get_by_label("Token").fill("right-and-long-enough")
         one.page.keyboard.press("Enter")
         one.verdict("normal")
-        assert one.page.evaluate("[sessionStorage.token, localStorage.length]") == ["right", 0]
+        assert one.page.evaluate("[sessionStorage.token, localStorage.length]") == ["right-and-long-enough", 0]
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_text_stands_out_in_light_and_in_dark(self, visit: Callable[..., Visit], scheme: str) -> None:

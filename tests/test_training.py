@@ -75,8 +75,14 @@ def test_manifest_says_everything(trained):
     assert manifest.promise.calibration_size == 40
     assert manifest.promise.rank == 37
     assert manifest.promise.rate_with_90_percent_confidence == pytest.approx(rate_with_confidence(40, 37), abs=1e-6)
-    assert manifest.variants == ["pipeline"]
-    assert manifest.training == {"epochs": 1, "batch_size": 32, "learning_rate": 3e-4, "loss": "mse"}
+    assert manifest.variants == ["original"]
+    assert manifest.training == {
+        "epochs": 1,
+        "batch_size": 32,
+        "learning_rate": 3e-4,
+        "one_cycle": False,
+        "loss": "mse",
+    }
     assert manifest.data["train"] == 64
     assert manifest.evaluation["test_images"] == 20
     assert {"torch", "onnxruntime", "numpy", "python"} <= set(manifest.library_versions)

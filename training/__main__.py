@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
+
+from training.variants import Variant, parse_variants
 
 if TYPE_CHECKING:
     from training.run import Plan
@@ -17,17 +19,21 @@ if TYPE_CHECKING:
 class Defaults(NamedTuple):
     """What a model is trained with unless told otherwise."""
 
-    epochs: int
     latent_size: int
     circles: int
+    epochs: int | None
+    batch_size: int = 32
+    learning_rate: float = 3e-4
+    score: Literal["views", "loss"] = "loss"
+    variants: str = "none"
 
 
 # The last three rows are the tutorial's.
 DEFAULTS = {
-    "gate": Defaults(epochs=30, latent_size=32, circles=10_000),
-    "ae": Defaults(epochs=10, latent_size=1, circles=1000),
-    "vae": Defaults(epochs=30, latent_size=1, circles=1000),
-    "cvae": Defaults(epochs=30, latent_size=1, circles=1000),
+    "gate": Defaults(32, 4000, epochs=None, batch_size=128, learning_rate=1e-3, score="views", variants="default"),
+    "ae": Defaults(1, 1000, epochs=10),
+    "vae": Defaults(1, 1000, epochs=30),
+    "cvae": Defaults(1, 1000, epochs=30),
 }
 
 
@@ -85,13 +91,17 @@ def make_plan(options: argparse.Namespace) -> "Plan":
         latent_size=options.latent_size or defaults.latent_size,
         fit=FitSettings(
             epochs=options.epochs or defaults.epochs,
-            batch_size=options.batch_size,
-            learning_rate=options.learning_rate,
+            batch_size=options.batch_size or defaults.batch_size,
+            learning_rate=options.learning_rate or defaults.learning_rate,
+            one_cycle=options.model == "gate",
             loss=options.loss,
         ),
+        score=options.score or defaults.score,
+        variants=options.variants or parse_variants(defaults.variants),
         seed=options.seed,
         target_false_positive_rate=options.target_false_positive_rate,
         data=options.data,
+        anomalies=options.anomalies,
         count=options.count or defaults.circles,
     )
 
@@ -103,16 +113,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--data", type=Path, metavar="FOLDER", help="normal images, nested folders too (default: drawn circles)")
+    add("--anomalies", type=Path, metavar="FOLDER", help="bad examples of yours: the report says how many are found")
     add("--output", type=Path, metavar="FOLDER", help="the artifact (default: model_artifacts/NAME)")
     add("--name", type=_name, help="what clients see (default: the output folder's name, or the data's)")
     add("--model", choices=DEFAULTS, default="gate", help="the gate's own network, or one of the tutorial's")
-    add("--count", type=_count, help="circles to train on (default: 10000; for the tutorial's models 1000)")
+    add("--count", type=_count, help="circles to train on (default: 4000; for the tutorial's models 1000)")
     add("--seed", type=_seed, default=0, help="of data, weights and fitting (default: 0)")
+    add(
+        "--variants",
+        type=_variants,
+        metavar="NAMES",
+        help="permitted ways of sending an image: default, none, or names with commas (default: by model)",
+    )
+    add("--score", choices=("views", "loss"), help="what is compared with the threshold (default: by model)")
     add("--epochs", type=_count, help="passes over the training images (default: by model)")
     add("--latent-size", type=_count, help="width of the bottleneck (default: by model)")
     add("--loss", choices=("mse", "bce"), default="mse", help="what fitting minimises (default: mse)")
-    add("--batch-size", type=_count, default=32, help="images a step (default: 32)")
-    add("--learning-rate", type=_learning_rate, default=3e-4, help="of Adam (default: 0.0003)")
+    add("--batch-size", type=_count, help="images a step (default: by model)")
+    add("--learning-rate", type=_learning_rate, help="of Adam (default: by model)")
     add("--target-false-positive-rate", type=_rate, default=0.01, metavar="RATE", help="in (0, 1) (default: 0.01)")
     return parser
 
@@ -121,6 +139,13 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _variants(text: str) -> tuple[Variant, ...]:
+    try:
+        return parse_variants(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _seed(text: str) -> int:

@@ -111,9 +111,9 @@ class ConvolutionalVariationalAutoencoder(VariationalAutoencoder):
 
 
 class DenoisingAutoencoder(Autoencoder):
-    """The default gate's: narrow layers, a wider bottleneck; it learns to redraw clean images from noisy ones."""
+    """The default gate's: narrow layers, a wider bottleneck; it learns to redraw clean images from damaged ones."""
 
-    def __init__(self, latent_size: int = 32, width: int = 192, sigmoid: bool = False) -> None:
+    def __init__(self, latent_size: int = 32, width: int = 256, sigmoid: bool = False) -> None:
         """
         Args:
             latent_size: Width of the bottleneck.

@@ -90,12 +90,12 @@ def rate_with_confidence(size: int, rank: int) -> float:
     return high
 
 
-def calibrate(detector: Detector, images: NDArray[np.float32], promise: Promise) -> Calibration:
+def calibrate(detector: Detector, images: NDArray[np.uint8], promise: Promise) -> Calibration:
     """Scores the calibration images as serving would.
 
     Args:
         detector: From `uncalibrated_detector`.
-        images: (variants, n, 28, 28): held-out normal images, sent in each permitted way.
+        images: (variants, n, 28, 28), grey levels 0 to 255: held-out normal images, sent in each permitted way.
         promise: For n images.
 
     Raises:
@@ -111,10 +111,20 @@ def calibrate(detector: Detector, images: NDArray[np.float32], promise: Promise)
     return Calibration(float(scores[:, promise.rank - 1].max()), scores, views)
 
 
-def run_in_batches(detector: Detector, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Scores (N,) and views (N, views) of images (N, 28, 28)."""
-    runs = [detector.run(images[start : start + _BATCH_SIZE]) for start in range(0, len(images), _BATCH_SIZE)]
+def run_in_batches(
+    detector: Detector, images: NDArray[np.float32] | NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Scores (N,) and views (N, views) of images (N, 28, 28): grey levels in [0, 1], or bytes 0 to 255."""
+    batches = [images[start : start + _BATCH_SIZE] for start in range(0, len(images), _BATCH_SIZE)]
+    runs = [detector.run(as_grey_levels(batch)) for batch in batches]
     return np.concatenate([run[2] for run in runs]), np.concatenate([run[3] for run in runs])
+
+
+def as_grey_levels(images: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Bytes 0 to 255 become the grey levels in [0, 1] that the serving decoder gives for them, to the last bit."""
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / np.float32(255)
+    return images.astype(np.float32, copy=False)
 
 
 def uncalibrated_detector(graph: bytes, views: tuple[View, ...]) -> Detector:

@@ -103,8 +103,33 @@ def decode_variants(
 
     # Threads: Pillow lets go of the interpreter while it encodes, resizes and decodes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(tqdm(pool.map(send, range(len(originals))), "variants", len(originals), unit="image", leave=False))
+        list(
+            tqdm(
+                pool.map(send, range(len(originals))),
+                "variants",
+                len(originals),
+                unit="image",
+                leave=False,
+                disable=None,
+            )
+        )
     return images
+
+
+def decode_folder(
+    folder: Path, preprocessing: Preprocessing, warn: Callable[[str], None] = print
+) -> NDArray[np.float32]:
+    """(N, 28, 28): every readable image under a folder; the others are listed and skipped.
+
+    Raises:
+        TrainingError: There is none.
+    """
+    if not folder.is_dir():
+        raise TrainingError(f"{folder} is not a folder of images.")
+    found = _read_folder(folder, warn)
+    if not found.paths:
+        raise TrainingError(f"{folder} holds no readable image.")
+    return decode(list(found.paths.values()), preprocessing)
 
 
 def fingerprint(digests: Sequence[str]) -> str:
@@ -171,7 +196,7 @@ class _Folder:
 
 def _read_folder(folder: Path, warn: Callable[[str], None]) -> _Folder:
     found = _Folder()
-    with tqdm(_files(folder), unit="file", leave=False) as bar:
+    with tqdm(_files(folder), unit="file", leave=False, disable=None) as bar:
         for path in bar:
             try:
                 content = path.read_bytes()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from safetensors.torch import load_file, save
 
 from app.artifact import Architecture
@@ -15,29 +15,40 @@ from app.detector import Detector
 from app.images import SIDE
 from training.autoencoders import build
 from training.errors import TrainingError
-from training.scores import LossScore, ScoredAutoencoder, Verdict, score_images
+from training.scores import LossScore, ScoredAutoencoder, Scorer, Verdict, score_images
+from training.views import Views
 
-# Float32 sums in another order, through a few thousand terms a layer.
-TOLERANCE = 1e-4
+# Float32 sums in another order: a few thousand terms a layer, and whitening multiplies small differences.
+TOLERANCE = 1e-3
+# Smaller ones are not worth a node in the graph.
+_LARGE_TABLE = 1024
 
 
 def save_checkpoint(model: ScoredAutoencoder, path: Path) -> None:
-    """Weights and buffers, under the names of the modules; the manifest says what they belong to."""
-    path.write_bytes(save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
+    """Weights and buffers, under the names of the modules; the manifest says what they belong to.
+
+    A table whose every number half precision can hold is stored in it.
+    """
+    state = {
+        name: tensor.half() if _fits_half(tensor.numpy()) else tensor for name, tensor in model.state_dict().items()
+    }
+    path.write_bytes(save({name: tensor.contiguous() for name, tensor in state.items()}))
 
 
-def load_checkpoint(path: Path, architecture: Architecture) -> ScoredAutoencoder:
+def load_checkpoint(path: Path, architecture: Architecture, score: Architecture) -> ScoredAutoencoder:
     """The model of an artifact, ready to be inspected or trained further.
 
     Args:
         path: Its `autoencoder.safetensors`.
-        architecture: From its manifest.
+        architecture: Of the network, from its manifest.
+        score: Of the score, from there too.
 
     Raises:
         RuntimeError: The two do not belong together; PyTorch names the tensors that differ.
     """
-    model = ScoredAutoencoder(build(architecture), LossScore())
-    model.load_state_dict(load_file(path))
+    scorer: Scorer = Views(**score.arguments) if score.name == "views" else LossScore()
+    model = ScoredAutoencoder(build(architecture), scorer)
+    model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     return model.eval()
 
 
@@ -66,7 +77,8 @@ def export_graph(model: ScoredAutoencoder) -> bytes:
         registration.setLevel(level)
     if program is None:
         raise AssertionError("torch.onnx.export returns a program with dynamo=True")
-    graph: bytes = _without_traces(program.model_proto).SerializeToString(deterministic=True)
+    proto = _with_half_tables(_without_traces(program.model_proto))
+    graph: bytes = proto.SerializeToString(deterministic=True)
     return graph
 
 
@@ -100,3 +112,26 @@ def _without_traces(proto: ModelProto) -> ModelProto:
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
     return proto
+
+
+def _with_half_tables(proto: ModelProto) -> ModelProto:
+    """Stores tables that half precision can hold in it; ONNX Runtime widens them once, when it loads the graph."""
+    graph, casts = proto.graph, []
+    for table in graph.initializer:
+        values = numpy_helper.to_array(table)
+        if _fits_half(values):
+            name = table.name
+            table.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+            casts.append(helper.make_node("Cast", [table.name], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    graph.ClearField("node")
+    graph.node.extend(nodes)
+    return proto
+
+
+def _fits_half(values: NDArray[np.generic]) -> bool:
+    """Whether rounding to half precision changes nothing, and saves something."""
+    if values.dtype != np.float32 or values.size < _LARGE_TABLE:
+        return False
+    with np.errstate(over="ignore"):
+        return bool((values.astype(np.float16).astype(np.float32) == values).all())

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from app.artifact import Promise
 from app.detector import Detector
 from training.autoencoders import Autoencoder
 from training.calibrate import run_in_batches
@@ -41,25 +40,15 @@ class Findings:
     """What a run knows at its end.
 
     Attributes:
-        name: Of the artifact.
+        manifest: The manifest's fields.
         epoch_losses: Mean training loss of each epoch.
-        promise: Of the threshold.
-        threshold: The largest score accepted.
-        evaluation: From `training.evaluate.evaluate`.
-        data: The data set's description.
-        training: How the network was fitted.
         test_images: (N, 28, 28), normal.
         test_radii: Of circles; empty otherwise.
         anomalies: (M, 28, 28) for each family.
     """
 
-    name: str
+    manifest: dict[str, Any]
     epoch_losses: Sequence[float]
-    promise: Promise
-    threshold: float
-    evaluation: dict[str, Any]
-    data: dict[str, Any]
-    training: dict[str, Any]
     test_images: NDArray[np.float32]
     test_radii: Sequence[float]
     anomalies: Mapping[str, NDArray[np.float32]]
@@ -68,13 +57,14 @@ class Findings:
 def write_report(folder: Path, findings: Findings, autoencoder: Autoencoder, detector: Detector) -> None:
     """Fills `folder`, which is made; the same findings always give the same bytes."""
     folder.mkdir(parents=True)
+    manifest = findings.manifest
     numbers = {
-        "name": findings.name,
-        "promise": findings.promise.model_dump(),
-        "threshold": findings.threshold,
-        "evaluation": findings.evaluation,
-        "data": findings.data,
-        "training": findings.training,
+        "name": manifest["name"],
+        "promise": manifest["promise"].model_dump(),
+        "threshold": manifest["threshold"],
+        "evaluation": manifest["evaluation"],
+        "data": manifest["data"],
+        "training": manifest["training"],
         "epoch_losses": list(findings.epoch_losses),
     }
     (folder / "report.json").write_text(json.dumps(numbers, indent=2) + "\n")
@@ -93,7 +83,8 @@ def write_report(folder: Path, findings: Findings, autoencoder: Autoencoder, det
 
 def model_card(findings: Findings) -> str:
     """Markdown: what it was trained on, what it accepts, what it promises and what it misses."""
-    evaluation, data = findings.evaluation, findings.data
+    manifest = findings.manifest
+    evaluation, data = manifest["evaluation"], manifest["data"]
     rows = [
         f"| {name} | {family['auroc']:.3f} | {family['detection_rate']:.3f} "
         f"({family['detection_rate_interval'][0]:.3f} to {family['detection_rate_interval'][1]:.3f}) |"
@@ -102,7 +93,7 @@ def model_card(findings: Findings) -> str:
     weak = [name for name, family in evaluation["families"].items() if family["detection_rate"] < 0.5]
     low, high = evaluation["false_positive_rate_interval"]
     lines = [
-        f"# Model card: {findings.name}",
+        f"# Model card: {manifest['name']}",
         "",
         "Judges whether an image is like those that it was trained on. It does not say what is in an image.",
         "",
@@ -112,7 +103,7 @@ def model_card(findings: Findings) -> str:
         f"`{data['fingerprint']}`.",
         "",
         "## Promise",
-        findings.promise.words,
+        manifest["promise"].words,
         f"Seen on the test images: {evaluation['false_positive_rate']:.2%} (95% interval {low:.2%} to {high:.2%}).",
         "",
         "It holds for images that come from where the training images came from; once they change, train anew.",
@@ -163,7 +154,7 @@ def _score_histogram(findings: Findings, detector: Detector) -> Figure:
         axes.hist(
             scores, bins.tolist(), weights=np.full(len(scores), 1 / len(scores)), color=colour, alpha=0.6, label=label
         )
-    axes.axvline(findings.threshold, color=INK, linestyle="--", label="threshold")
+    axes.axvline(findings.manifest["threshold"], color=INK, linestyle="--", label="threshold")
     axes.set_xscale("log")
     axes.legend(frameon=False)
     return figure
@@ -182,7 +173,7 @@ def _redrawings(findings: Findings, detector: Detector) -> Figure:
     for row, (name, images) in enumerate(groups):
         reconstructions, _, scores, _ = detector.run(images)
         for column in range(len(images)):
-            refused = not (scores[column] <= findings.threshold)
+            refused = not (scores[column] <= findings.manifest["threshold"])
             _show(grid[2 * row, column], images[column])
             _show(grid[2 * row + 1, column], reconstructions[column])
             caption = families[column][0] if name == "anomalies" else name

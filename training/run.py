@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.artifact import (
     CALIBRATION,
@@ -21,18 +22,28 @@ from app.artifact import (
     write_artifact,
 )
 from app.detector import Detector
-from training.anomalies import FAMILIES
 from training.autoencoders import build, describe
 from training.calibrate import calibrate, make_promise, uncalibrated_detector
-from training.dataset import CALIBRATION_CIRCLES, TEST_CIRCLES, Dataset, circle_dataset, folder_dataset
-from training.evaluate import IMAGES_PER_FAMILY, draw_family, evaluate
+from training.dataset import (
+    CALIBRATION_CIRCLES,
+    TEST_CIRCLES,
+    Dataset,
+    Part,
+    circle_dataset,
+    decode_folder,
+    decode_variants,
+    folder_dataset,
+)
+from training.evaluate import IMAGES_PER_FAMILY, draw_families, evaluate
 from training.export import check_agreement, export_graph, load_checkpoint, save_checkpoint
 from training.fit import FitSettings, fit
+from training.fit_views import fit_views
 from training.report import Findings, write_report
 from training.scores import LossScore, ScoredAutoencoder
+from training.variants import ORIGINAL, SAME_PIXELS, Variant
 
-# The permitted ways of sending a normal image; each has its own row of calibration scores.
-VARIANTS = ("pipeline",)
+# One training image in eight is not fitted, but sets the scale of what is.
+_HELD_OUT_EVERY = 8
 _LIBRARIES = ("matplotlib", "numpy", "onnx", "onnxruntime", "onnxscript", "pillow", "safetensors", "torch")
 
 
@@ -46,9 +57,12 @@ class Plan:
         model: A name in `training.autoencoders.ARCHITECTURES`.
         latent_size: Width of its bottleneck.
         fit: How to fit it.
+        score: What is compared with the threshold: the loss alone, or the gate's views.
+        variants: The permitted ways of sending a normal image.
         seed: Of the data, the weights and the fitting.
         target_false_positive_rate: In (0, 1).
         data: A folder of images; None draws circles.
+        anomalies: A folder of the user's own bad examples; only the report looks at them.
         count: Circles to train on.
         calibration_count: Circles to calibrate on.
         test_count: Circles to test on.
@@ -60,9 +74,12 @@ class Plan:
     model: Literal["gate", "ae", "vae", "cvae"]
     latent_size: int
     fit: FitSettings
+    score: Literal["views", "loss"] = "loss"
+    variants: tuple[Variant, ...] = (ORIGINAL,)
     seed: int = 0
     target_false_positive_rate: float = 0.01
     data: Path | None = None
+    anomalies: Path | None = None
     count: int = 1000
     calibration_count: int = CALIBRATION_CIRCLES
     test_count: int = TEST_CIRCLES
@@ -83,57 +100,75 @@ def train(plan: Plan) -> Artifact:
     else:
         dataset = folder_dataset(plan.data, plan.seed, plan.target_false_positive_rate)
         promise = make_promise(len(dataset.calibration.images), plan.target_false_positive_rate)
+    anomalies = draw_families(plan.family_count, dataset.preprocessing)
+    if plan.anomalies:
+        anomalies["your anomalies"] = decode_folder(plan.anomalies, dataset.preprocessing)
+    model, epoch_losses = _fit(plan, dataset)
+
+    def fill(folder: Path) -> dict[str, Any]:
+        written, detector = _write_model(folder, model, describe(plan.model, plan.latent_size, plan.fit.loss))
+        check_agreement(written, detector, dataset.test.images)
+        calibration = calibrate(detector, _sent(plan, dataset.calibration, dataset), promise)
+        np.save(folder / CALIBRATION, calibration.scores)
+        np.save(folder / VIEW_CALIBRATION, calibration.view_scores)
+        tested = dict(zip(_names(plan), _sent(plan, dataset.test, dataset), strict=True))
+        evaluation = evaluate(detector, calibration.threshold, tested, anomalies)
+        fields = _manifest_fields(plan, dataset, written, promise, calibration.threshold, evaluation)
+        findings = Findings(fields, epoch_losses, dataset.test.images, dataset.test.radii, anomalies)
+        write_report(folder / "report", findings, written.autoencoder, detector)
+        return fields
+
+    return write_artifact(plan.output, fill)
+
+
+def _fit(plan: Plan, dataset: Dataset) -> tuple[ScoredAutoencoder, list[float]]:
+    """Network and score, from the training part alone."""
+    variants = [variant for variant in plan.variants if variant.name not in SAME_PIXELS]
+    images = decode_variants(dataset.train.originals, variants, dataset.preprocessing, plan.seed)
     autoencoder = build(describe(plan.model, plan.latent_size, plan.fit.loss), plan.seed)
-    epoch_losses = fit(autoencoder, dataset.train.images, plan.fit, plan.seed)
-    model = ScoredAutoencoder(autoencoder, LossScore())
-    return write_artifact(plan.output, lambda folder: _fill(folder, plan, dataset, promise, model, epoch_losses))
+    if plan.score == "loss":
+        return ScoredAutoencoder(autoencoder, LossScore()), fit(autoencoder, _flat(images), plan.fit, plan.seed)
+    held_out = np.arange(images.shape[1]) % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
+    epoch_losses = fit(autoencoder, _flat(images[:, ~held_out]), plan.fit, plan.seed)
+    views = fit_views(autoencoder, images[:, ~held_out], images[:, held_out], plan.seed)
+    return ScoredAutoencoder(autoencoder, views), epoch_losses
 
 
-def _fill(
-    folder: Path,
+def _sent(plan: Plan, part: Part, dataset: Dataset) -> NDArray[np.uint8]:
+    """(variants, N, 28, 28), grey levels 0 to 255: one part of the data, sent in every permitted way."""
+    # Angles differ from those that were fitted.
+    return decode_variants(part.originals, plan.variants, dataset.preprocessing, plan.seed + 1)
+
+
+def _flat(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(variants, n, 28, 28) -> (variants * n, 28, 28)"""
+    return images.reshape(-1, *images.shape[2:])
+
+
+def _names(plan: Plan) -> list[str]:
+    return [variant.name for variant in plan.variants]
+
+
+def _manifest_fields(
     plan: Plan,
     dataset: Dataset,
-    promise: Promise,
     model: ScoredAutoencoder,
-    epoch_losses: list[float],
+    promise: Promise,
+    threshold: float,
+    evaluation: dict[str, Any],
 ) -> dict[str, Any]:
-    """Writes every file but the manifest, and returns the manifest's fields."""
-    architecture = describe(plan.model, plan.latent_size, plan.fit.loss)
-    model, detector = _write_model(folder, model, architecture)
-    check_agreement(model, detector, dataset.test.images)
-    calibration = calibrate(detector, dataset.calibration.images[np.newaxis], promise)
-    np.save(folder / CALIBRATION, calibration.scores)
-    np.save(folder / VIEW_CALIBRATION, calibration.view_scores)
-
-    anomalies = {
-        name: draw_family(family, plan.family_count, dataset.preprocessing) for name, family in FAMILIES.items()
-    }
-    evaluation = evaluate(detector, calibration.threshold, dataset.test.images, anomalies)
-    training = asdict(plan.fit)
-    findings = Findings(
-        name=plan.name,
-        epoch_losses=epoch_losses,
-        promise=promise,
-        threshold=calibration.threshold,
-        evaluation=evaluation,
-        data=dataset.description,
-        training=training,
-        test_images=dataset.test.images,
-        test_radii=dataset.test.radii,
-        anomalies=anomalies,
-    )
-    write_report(folder / "report", findings, model.autoencoder, detector)
     return {
         "name": plan.name,
-        "architecture": architecture,
+        "architecture": describe(plan.model, plan.latent_size, plan.fit.loss),
+        "score": model.scorer.description,
         "preprocessing": PreprocessingRecord(**asdict(dataset.preprocessing)),
-        "threshold": calibration.threshold,
+        "threshold": threshold,
         "promise": promise,
-        "variants": list(VARIANTS),
+        "variants": _names(plan),
         "views": list(model.scorer.views),
         "evaluation": evaluation,
         "data": dataset.description,
-        "training": training,
+        "training": asdict(plan.fit),
         "seed": plan.seed,
         "library_versions": library_versions(),
     }
@@ -145,7 +180,7 @@ def _write_model(
     """Writes checkpoint and graph, and reads both back: from here on only what was written counts."""
     save_checkpoint(model, folder / CHECKPOINT)
     (folder / GRAPH).write_bytes(export_graph(model))
-    loaded = load_checkpoint(folder / CHECKPOINT, architecture)
+    loaded = load_checkpoint(folder / CHECKPOINT, architecture, model.scorer.description)
     return loaded, uncalibrated_detector((folder / GRAPH).read_bytes(), loaded.scorer.views)
 
 

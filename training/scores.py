@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from app.artifact import View
+from app.artifact import Architecture, View
 from training.autoencoders import Autoencoder
 
 
@@ -41,7 +41,26 @@ class Verdict(NamedTuple):
     views: Tensor
 
 
-class LossScore(nn.Module):
+class Scorer(nn.Module):
+    """What turns a redrawing into a score; whatever it learns is in its state, saved and exported with the network.
+
+    Attributes:
+        views: What each of its values means, in order.
+    """
+
+    views: tuple[View, ...]
+
+    @property
+    def description(self) -> Architecture:
+        """What the manifest records, to build it again."""
+        raise NotImplementedError
+
+    def forward(self, redrawing: Redrawing) -> tuple[Tensor, Tensor]:
+        """Scores (N,), higher is odder, and the values behind them (N, views)."""
+        raise NotImplementedError
+
+
+class LossScore(Scorer):
     """The tutorial's score: the loss itself. It has nothing to fit."""
 
     views = (
@@ -53,8 +72,11 @@ class LossScore(nn.Module):
         ),
     )
 
+    @property
+    def description(self) -> Architecture:
+        return Architecture(name="loss", arguments={})
+
     def forward(self, redrawing: Redrawing) -> tuple[Tensor, Tensor]:
-        """Scores (N,) and the views behind them (N, 1)."""
         return redrawing.losses, redrawing.losses.unsqueeze(1)
 
 
@@ -64,7 +86,7 @@ class ScoredAutoencoder(nn.Module):
     A score that is fitted keeps what it learnt in buffers, so that one checkpoint holds network and score.
     """
 
-    def __init__(self, autoencoder: Autoencoder, scorer: LossScore) -> None:
+    def __init__(self, autoencoder: Autoencoder, scorer: Scorer) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.scorer = scorer
@@ -74,11 +96,16 @@ class ScoredAutoencoder(nn.Module):
         Args:
             images: (N, 1, 28, 28), grey levels in [0, 1].
         """
-        latents = self.autoencoder.encode(images)
-        reconstructions = self.autoencoder.decode(latents).clamp(0.0, 1.0)
-        losses = reconstruction_loss(images, reconstructions)
-        score, views = self.scorer(Redrawing(images, reconstructions, latents, losses))
-        return Verdict(reconstructions, losses, score, views)
+        redrawing = redraw(self.autoencoder, images)
+        score, views = self.scorer(redrawing)
+        return Verdict(redrawing.reconstructions, redrawing.losses, score, views)
+
+
+def redraw(autoencoder: Autoencoder, images: Tensor) -> Redrawing:
+    """What the network makes of (N, 1, 28, 28) images, as it is judged and returned: clipped to grey levels."""
+    latents = autoencoder.encode(images)
+    reconstructions = autoencoder.decode(latents).clamp(0.0, 1.0)
+    return Redrawing(images, reconstructions, latents, reconstruction_loss(images, reconstructions))
 
 
 def reconstruction_loss(images: Tensor, reconstructions: Tensor) -> Tensor:

@@ -70,6 +70,10 @@ def _size(side: int, resample: Filter = Filter.BICUBIC) -> Apply:
     return _png(lambda image, rng: resized(image, side, resample))
 
 
+def _twice(first: int, second: int, resample: Filter) -> Apply:
+    return _png(lambda image, rng: resized(resized(image, first), second, resample))
+
+
 def _rotation(most_degrees: float) -> Apply:
     return _png(lambda image, rng: rotated(resized(image, 100), rng.uniform(-most_degrees, most_degrees)))
 
@@ -98,6 +102,7 @@ _DEFAULT = (
     Variant("bicubic-28", "resized to 28x28 by the client, bicubic", _size(28, Filter.BICUBIC)),
     Variant("lanczos-28", "resized to 28x28 by the client, Lanczos", _size(28, Filter.LANCZOS)),
     Variant("box-28", "resized to 28x28 by the client, box", _size(28, Filter.BOX)),
+    Variant("box-280-28", "280x280 pixels resized to 28x28 by the client, box", _twice(280, 28, Filter.BOX)),
     Variant("rotated-5", "turned by up to 5 degrees at 100x100 pixels", _rotation(5)),
     Variant("blur-0.5", "Gaussian blur of radius 0.5 at 100x100 pixels", _blur(0.5)),
     Variant("blur-1", "Gaussian blur of radius 1 at 100x100 pixels", _blur(1.0)),

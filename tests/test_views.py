@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from app.artifact import Architecture
+from training.autoencoders import build
+from training.calibrate import run_in_batches, uncalibrated_detector
+from training.dataset import circle_dataset, decode_variants
+from training.export import check_agreement, export_graph
+from training.fit import FitSettings, fit
+from training.fit_views import fit_views
+from training.scores import ScoredAutoencoder, score_images
+from training.variants import parse_variants
+from training.views import VIEWS, Measurements, Views
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A small network and its views, fitted on circles in three variants."""
+    dataset = circle_dataset(240, seed=0, calibration_count=100, test_count=1)
+    variants = parse_variants("jpeg-q50,box-28")
+    images = decode_variants(dataset.train.originals, variants, dataset.preprocessing, seed=0)
+    autoencoder = build(Architecture(name="gate", arguments={"latent_size": 8, "width": 64}))
+    fit(autoencoder, images[:, :200].reshape(-1, 28, 28), FitSettings(epochs=20, learning_rate=1e-3), seed=0)
+    views = fit_views(autoencoder, images[:, :200], images[:, 200:], seed=0)
+    return ScoredAutoencoder(autoencoder, views), dataset.calibration.images
+
+
+def scores_of(model, images):
+    return score_images(model, torch.as_tensor(np.asarray(images, np.float32))[:, None])
+
+
+def test_largest_view_is_the_score(fitted):
+    model, normal = fitted
+    verdict = scores_of(model, normal)
+    assert verdict.views.shape == (100, len(VIEWS))
+    torch.testing.assert_close(verdict.score, verdict.views.amax(dim=1))
+
+
+def test_views_of_normal_images_are_around_nothing_and_few_reach_one(fitted):
+    model, normal = fitted
+    views = scores_of(model, normal).views
+    assert views.median(dim=0).values.abs().max() < 1
+    assert (views > 1).float().mean() < 0.2
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3, 0.5, 1.0])
+def test_constant_images_are_far_odder_than_any_normal_one(fitted, level):
+    model, normal = fitted
+    constant = scores_of(model, np.full((1, 28, 28), level)).score
+    assert constant > 2 * scores_of(model, normal).score.max()
+
+
+def test_a_faint_copy_of_a_normal_image_is_odd_though_it_is_redrawn_well(fitted):
+    model, normal = fitted
+    faint = scores_of(model, 1 - 0.05 * (1 - normal))
+    assert (faint.score > scores_of(model, normal).score.max()).float().mean() > 0.9
+
+
+def test_an_image_that_is_no_number_gets_a_score_that_is_no_number(fitted):
+    model, _ = fitted
+    broken = np.ones((3, 28, 28), np.float32)
+    broken[0, 3, 3], broken[1, 3, 3], broken[2, 3, 3] = np.nan, np.inf, -np.inf
+    assert not torch.isfinite(scores_of(model, broken).score).any()
+
+
+def test_graph_agrees_with_the_model(fitted):
+    model, normal = fitted
+    detector = uncalibrated_detector(export_graph(model), model.scorer.views)
+    check_agreement(model, detector, normal)
+    assert run_in_batches(detector, normal)[1].shape == (100, len(VIEWS))
+
+
+def test_same_seed_fits_the_same_views():
+    dataset = circle_dataset(64, seed=0, calibration_count=1, test_count=1)
+    images = decode_variants(dataset.train.originals, parse_variants("none"), dataset.preprocessing, seed=0)
+    states = []
+    for _ in range(2):
+        autoencoder = build(Architecture(name="gate", arguments={"latent_size": 2, "width": 8})).eval()
+        states.append(fit_views(autoencoder, images[:, :50], images[:, 50:], seed=3).state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
+def test_description_builds_the_same_module_again(fitted):
+    views = fitted[0].scorer
+    again = Views(**views.description.arguments)
+    again.load_state_dict(views.state_dict())
+
+
+def test_dissimilarity_is_nothing_for_equal_pictures_and_much_for_others():
+    measure, images = Measurements(), torch.rand(4, 1, 28, 28)
+    torch.testing.assert_close(measure.dissimilarity(images, images), torch.zeros(4), atol=1e-5, rtol=0)
+    assert (measure.dissimilarity(images, 1 - images) > 0.5).all()
+
+
+def test_blur_is_a_gaussian():
+    kernel = torch.exp(-(torch.arange(-8.0, 9) ** 2) / 2)
+    kernel = kernel / kernel.sum()
+    images = torch.zeros(1, 1, 28, 28)
+    images[0, 0, 14, 14] = 1
+    expected = F.conv2d(images, (kernel[:, None] * kernel)[None, None], padding=8)
+    torch.testing.assert_close(Measurements().blurred(images), expected, atol=1e-4, rtol=0)

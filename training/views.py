@@ -1,0 +1,287 @@
+"""The gate's own score: three views of an image and its reconstruction, and the largest of them counts.
+
+Each view is scaled so that of held-out normal images the median is 0 and the oddest hundredth begins at 1:
+
+- redrawn badly: the largest errors and the structural dissimilarity, after a slight blur of both pictures;
+- unlike normal structure: how far the error lies from any way in which normal images are redrawn, given the latent;
+- faint or empty: contrast far below that of normal images, which are the easiest of all to redraw.
+
+Whatever is fitted (training.fit_views) is kept in buffers and weights, so that one checkpoint holds everything.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from app.artifact import Architecture, View
+from app.images import PIXELS, SIDE
+from training.scores import Redrawing, Scorer, reconstruction_loss
+
+TOP_PIXELS = 50
+BLUR_SIGMA = 1.0
+SSIM_WINDOW = 7
+MEASUREMENTS = 9
+
+VIEWS = (
+    View(
+        name="redrawn_badly",
+        meaning="Largest errors and loss of structure between the slightly blurred image and its reconstruction.",
+        odd="The network cannot redraw this image: the reconstruction differs more than for normal images.",
+        normal="The network redraws this image as well as normal ones.",
+    ),
+    View(
+        name="unlike_normal_structure",
+        meaning="Distance of the pattern of errors from those of normal images with the same latent.",
+        odd="What is redrawn wrongly forms a pattern that normal images do not show.",
+        normal="What little is redrawn wrongly looks as it does for normal images.",
+    ),
+    View(
+        name="faint_or_empty",
+        meaning="How far the contrast lies below that of normal images.",
+        odd="The image is fainter or emptier than normal images.",
+        normal="The image has about as much contrast as normal images, or more.",
+    ),
+)
+
+
+class Measurements(nn.Module):
+    """Nine plain numbers of each image and its reconstruction, mostly logarithms."""
+
+    blur: Tensor
+    window: Tensor
+    median: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("blur", _blur_matrix(BLUR_SIGMA), persistent=False)
+        self.register_buffer("window", _window_matrix(SSIM_WINDOW), persistent=False)
+        self.register_buffer("median", torch.zeros(1, 1, SIDE, SIDE))
+
+    def blurred(self, images: Tensor) -> Tensor:
+        """The same shape; so that a stroke redrawn half a pixel off does not count as an error."""
+        return self.blur @ images @ self.blur.T
+
+    def dissimilarity(self, first: Tensor, second: Tensor) -> Tensor:
+        """(N,) 1 - SSIM over all 7x7 windows of two (N, 1, 28, 28)."""
+
+        def mean(planes: Tensor) -> Tensor:
+            return self.window @ planes @ self.window.T  # (N, 1, 22, 22)
+
+        # Variances around each image's own level: around zero, those of a white paper would be lost in rounding.
+        level = first.mean(dim=(1, 2, 3), keepdim=True)
+        off_1, off_2 = mean(first - level), mean(second - level)
+        squares = mean((first - level).square() + (second - level).square())
+        variances = squares - off_1.square() - off_2.square()
+        covariance = mean((first - level) * (second - level)) - off_1 * off_2
+        mean_1, mean_2 = off_1 + level, off_2 + level
+        light = (2 * mean_1 * mean_2 + 0.01**2) / (mean_1.square() + mean_2.square() + 0.01**2)
+        structure = (2 * covariance + 0.03**2) / (variances + 0.03**2)
+        return 1 - (light * structure).mean(dim=(1, 2, 3))
+
+    def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
+        """
+        Args:
+            images: (N, 1, 28, 28), grey levels in [0, 1].
+            reconstructions: The same.
+
+        Returns:
+            (N, 9): blurred largest errors, blurred 1 - SSIM, blurred relative error, loss, contrast, energy against
+            the median image, total variation, sharpness, mean grey level.
+        """
+        near_images, near_drawings = self.blurred(images), self.blurred(reconstructions)
+        errors = (near_images - near_drawings).square().flatten(1)  # (N, 784)
+        energy = (images - self.median).square().sum(dim=(1, 2, 3))
+        across = (images[..., 1:] - images[..., :-1]).abs().mean(dim=(1, 2, 3))
+        down = (images[:, :, 1:] - images[:, :, :-1]).abs().mean(dim=(1, 2, 3))
+        mean = images.mean(dim=(1, 2, 3))
+        contrast = (images - mean[:, None, None, None]).square().mean(dim=(1, 2, 3))
+        columns = [
+            _log(errors.topk(TOP_PIXELS, dim=1).values.mean(dim=1), 1e-6),
+            _log(self.dissimilarity(near_images, near_drawings), 1e-4),
+            _log(errors.sum(dim=1) / (energy + 1), 1e-5),
+            _log(reconstruction_loss(images, reconstructions), 1e-6),
+            _log(contrast, 1e-8),
+            _log(energy, 1e-2),
+            _log(across + down, 1e-4),
+            _log((images - near_images).square().mean(dim=(1, 2, 3)), 1e-6),
+            mean,
+        ]
+        return torch.stack(columns, dim=1)
+
+
+class ExpectedErrors(nn.Module):
+    """Mean and log-variance of each feature of a normal image, given its latent."""
+
+    def __init__(self, latent_size: int, features: int, hidden: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(latent_size, hidden),  # (N, hidden)
+            nn.LeakyReLU(),
+            nn.Linear(hidden, hidden),  # (N, hidden)
+            nn.LeakyReLU(),
+        )
+        self.mean = nn.Linear(hidden, features)
+        self.log_variance = nn.Linear(hidden, features)
+        for layer in (self.mean, self.log_variance):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardised latents (N, latent) -> means and log-variances in [-4, 1], (N, features) each."""
+        hidden = self.body(latents)
+        # Bounded above: an odd latent must not excuse an odd error.
+        return self.mean(hidden), self.log_variance(hidden).clamp(-4, 1)
+
+
+class Features(nn.Module):
+    """What describes an error: its principal components, the energy they leave over, and the measurements, all on the
+    scale that the latent lets expect; and the latent itself.
+    """
+
+    residual_mean: Tensor
+    basis: Tensor
+    variances: Tensor
+    plain_mean: Tensor
+    plain_scale: Tensor
+    latent_mean: Tensor
+    latent_scale: Tensor
+    latent_low: Tensor
+    latent_high: Tensor
+
+    def __init__(self, latent_size: int, components: int, hidden: int) -> None:
+        super().__init__()
+        plain = components + 1 + MEASUREMENTS
+        self.size = plain + latent_size
+        self.register_buffer("residual_mean", torch.zeros(PIXELS))
+        self.register_buffer("basis", torch.zeros(PIXELS, components))
+        self.register_buffer("variances", torch.ones(components))
+        self.register_buffer("plain_mean", torch.zeros(plain))
+        self.register_buffer("plain_scale", torch.ones(plain))
+        self.register_buffer("latent_mean", torch.zeros(latent_size))
+        self.register_buffer("latent_scale", torch.ones(latent_size))
+        self.register_buffer("latent_low", torch.full((latent_size,), -math.inf))
+        self.register_buffer("latent_high", torch.full((latent_size,), math.inf))
+        self.expected = ExpectedErrors(latent_size, plain, hidden)
+
+    def plain(self, residuals: Tensor, measurements: Tensor) -> Tensor:
+        """(N, components + 10), before the latent is taken into account.
+
+        Args:
+            residuals: (N, 784), image minus reconstruction.
+            measurements: (N, 9).
+        """
+        centred = residuals - self.residual_mean
+        components = centred @ self.basis  # (N, components), each of variance 1
+        explained = (components.square() * self.variances).sum(dim=1)
+        left_over = _log(centred.square().sum(dim=1) - explained, 1e-4)
+        values = torch.cat([components, left_over[:, None], measurements], dim=1)
+        return (values - self.plain_mean) / self.plain_scale
+
+    def standardised(self, latents: Tensor) -> Tensor:
+        """(N, latent) with mean 0 and variance 1 over the training images."""
+        return (latents - self.latent_mean) / self.latent_scale
+
+    def forward(self, residuals: Tensor, measurements: Tensor, latents: Tensor) -> Tensor:
+        """(N, components + 10 + latent)."""
+        places = self.standardised(latents)
+        # Beyond the latents seen in training the small network would extrapolate, and might expect anything.
+        known = torch.minimum(torch.maximum(places, self.latent_low), self.latent_high)
+        mean, log_variance = self.expected(known)
+        plain = self.plain(residuals, measurements)
+        return torch.cat([(plain - mean) * torch.exp(-0.5 * log_variance), places], dim=1)
+
+
+class NearestGaussian(nn.Module):
+    """A few Gaussians, each fitted on one variant; the one that explains an image best judges it."""
+
+    whitening: Tensor
+    offsets: Tensor
+    typical: Tensor
+    spread: Tensor
+
+    def __init__(self, size: int, gaussians: int) -> None:
+        super().__init__()
+        self.shape = (gaussians, size)
+        self.register_buffer("whitening", torch.zeros(size, gaussians * size))
+        self.register_buffer("offsets", torch.zeros(gaussians * size))
+        self.register_buffer("typical", torch.zeros(gaussians))
+        self.register_buffer("spread", torch.ones(gaussians))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (N, size) -> (N,) logarithm of the squared Mahalanobis distance to the nearest Gaussian.
+
+        Scaled for each: 0 is the median of its own variant on held-out images, 1 the 99% quantile.
+        """
+        white = (features @ self.whitening - self.offsets).reshape(-1, *self.shape)  # (N, gaussians, size)
+        distances = (_log(white.square().sum(dim=2), 1e-3) - self.typical) / self.spread  # (N, gaussians)
+        return distances.amin(dim=1)
+
+
+class Views(Scorer):
+    """The scorer of the default gate."""
+
+    views = VIEWS
+    error_mean: Tensor
+    error_scale: Tensor
+    typical: Tensor
+    spread: Tensor
+
+    def __init__(self, latent_size: int, components: int = 160, hidden: int = 64, gaussians: int = 1) -> None:
+        """
+        Args:
+            latent_size: Of the network whose redrawings are judged.
+            components: Principal components of the error that are looked at.
+            hidden: Width of the network that expects errors.
+            gaussians: How many ways of being normal there are.
+        """
+        super().__init__()
+        self._arguments = {
+            "latent_size": latent_size,
+            "components": components,
+            "hidden": hidden,
+            "gaussians": gaussians,
+        }
+        self.measurements = Measurements()
+        self.features = Features(latent_size, components, hidden)
+        self.nearest = NearestGaussian(self.features.size, gaussians)
+        self.register_buffer("error_mean", torch.zeros(2))
+        self.register_buffer("error_scale", torch.ones(2))
+        self.register_buffer("typical", torch.zeros(len(VIEWS)))
+        self.register_buffer("spread", torch.ones(len(VIEWS)))
+
+    @property
+    def description(self) -> Architecture:
+        return Architecture(name="views", arguments=self._arguments)
+
+    def unscaled(self, redrawing: Redrawing) -> Tensor:
+        """(N, views) before each is brought to its scale."""
+        images, reconstructions, latents, _ = redrawing
+        measurements = self.measurements(images, reconstructions)  # (N, 9)
+        redrawn = ((measurements[:, :2] - self.error_mean) / self.error_scale).sum(dim=1)
+        features = self.features((images - reconstructions).flatten(1), measurements, latents)
+        return torch.stack([redrawn, self.nearest(features), -measurements[:, 4]], dim=1)
+
+    def forward(self, redrawing: Redrawing) -> tuple[Tensor, Tensor]:
+        """Scores (N,), the largest view of each image, and the views (N, views)."""
+        views = (self.unscaled(redrawing) - self.typical) / self.spread
+        # Adds nothing, but for an image that is not a number: the largest of several may swallow it.
+        return views.amax(dim=1) + 0 * redrawing.losses, views
+
+
+def _log(values: Tensor, least: float) -> Tensor:
+    return torch.log(values.clamp_min(0) + least)
+
+
+def _blur_matrix(sigma: float) -> Tensor:
+    """(28, 28): Gaussian blur along one axis; each row sums to one."""
+    steps = torch.arange(SIDE, dtype=torch.float32)
+    weights = torch.exp(-((steps[:, None] - steps[None]) ** 2) / (2 * sigma**2))
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _window_matrix(window: int) -> Tensor:
+    """(29 - window, 28): moving average along one axis."""
+    rows = torch.arange(SIDE - window + 1)[:, None]
+    columns = torch.arange(SIDE)[None]
+    return ((columns >= rows) & (columns < rows + window)).float() / window
