@@ -213,7 +213,7 @@ def test_defaults_of_the_plain_autoencoder_are_the_tutorials():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_run_leaves_nothing_and_says_so_in_one_line(tmp_path, number):
     output = tmp_path / "artifact"
-    command = [sys.executable, "-u", "-m", "training", "--output", str(output), "--count", "500", "--epochs", "100000"]
+    command = [sys.executable, "-u", "-m", "training", "--output", str(output), "--count", "64", "--epochs", "100000"]
     run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with run:
         assert run.stdout.readline().startswith("Epoch 001"), "it trains"

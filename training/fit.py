@@ -87,7 +87,7 @@ def fit(autoencoder: Autoencoder, images: NDArray[np.uint8], settings: FitSettin
             epoch_losses.append(torch.stack(batch_losses).mean().item())
             if not np.isfinite(epoch_losses[-1]):
                 raise TrainingError(f"The loss of epoch {epoch} is not a number: lower --learning-rate.")
-            if epoch % math.ceil(epochs / _MOST_LINES) == 0:
+            if (epoch - 1) % math.ceil(epochs / _MOST_LINES) == 0 or epoch == epochs:
                 bar.write(f"Epoch {epoch:03} | Loss >> {epoch_losses[-1]:.4f}")
     autoencoder.eval()
     return epoch_losses
