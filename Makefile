@@ -106,7 +106,7 @@ train: .venv-dev/.installed  ## Train the default artifact anew
 	$(DEV) $(INSTALL) --editable '.[benchmarks]'
 	@touch $@
 
-.PHONY: bench bench-serving bench-scoring
+.PHONY: bench bench-serving bench-scoring bench-reduction
 bench: .venv-dev/.benchmarks  ## A quick look at every speed, printed (2 minutes)
 	$(DEV) -m benchmarks.serving --quick
 	$(DEV) -m benchmarks.scoring --quick
@@ -116,6 +116,9 @@ bench-serving: .venv-dev/.benchmarks  ## Requests a second beside peers and ceil
 
 bench-scoring: .venv-dev/.benchmarks  ## Files a second of `app score` beside merely decoding them (3 minutes)
 	$(DEV) -m benchmarks.scoring
+
+bench-reduction: .venv-dev/.installed  ## What decoding JPEGs at a fraction does to grey levels and verdicts
+	$(DEV) -m benchmarks.reduction
 
 format: .venv-dev/.installed  ## Let ruff mend and format the code
 	$(DEV) -m ruff check --fix .
