@@ -102,6 +102,24 @@ soak: .venv-dev/.installed  ## A real server under a mix of good, bad and large 
 train: .venv-dev/.installed  ## Train the default artifact anew
 	$(DEV) -m training --output model_artifacts/circles
 
+.venv-dev/.benchmarks: .venv-dev/.installed
+	$(DEV) $(INSTALL) --editable '.[benchmarks]'
+	@touch $@
+
+.PHONY: bench bench-serving bench-scoring bench-reduction
+bench: .venv-dev/.benchmarks  ## A quick look at every speed, printed (2 minutes)
+	$(DEV) -m benchmarks.serving --quick
+	$(DEV) -m benchmarks.scoring --quick
+
+bench-serving: .venv-dev/.benchmarks  ## Requests a second beside peers and ceilings, into benchmarks/ (10 minutes)
+	$(DEV) -m benchmarks.serving
+
+bench-scoring: .venv-dev/.benchmarks  ## Files a second of `app score` beside merely decoding them (3 minutes)
+	$(DEV) -m benchmarks.scoring
+
+bench-reduction: .venv-dev/.installed  ## What decoding JPEGs at a fraction does to grey levels and verdicts
+	$(DEV) -m benchmarks.reduction
+
 format: .venv-dev/.installed  ## Let ruff mend and format the code
 	$(DEV) -m ruff check --fix .
 	$(DEV) -m ruff format .

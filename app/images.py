@@ -25,8 +25,9 @@ MAX_SIDE = 65_535
 # A side with at least twice as many pixels for each of ours is first averaged in whole blocks, down to no fewer than
 # this. That bounds the filter's memory, is faster, and differs from the filter alone by a few levels at sharp edges.
 _PIXELS_FOR_EACH = 16
-# A JPEG is decoded at an eighth, a quarter or half of its size, as long as no side has fewer pixels than this.
-_DRAFT_SIDE = 8 * SIDE
+# A JPEG is decoded at an eighth, a quarter or half of its size, as long as no side has fewer pixels than this: that
+# moves grey levels by less than 0.001 on average (benchmarks/reduction.py).
+_DRAFT_SIDE = 4 * SIDE
 # Wide modes become grayscale in strips of at most this many pixels, so that no second whole image is held.
 _STRIP_PIXELS = 2**20
 
@@ -66,6 +67,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# What they do to the picture's first row and column.
+_ON_THEIR_SIDE, _FROM_THE_RIGHT, _FROM_BELOW = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,8 @@ def to_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> NDArray[np
     """
     gray = to_large_grayscale(image, preprocessing)
     if gray.size != (SIDE, SIDE):
-        gray = gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=_PIXELS_FOR_EACH)
+        covered = _covered(image.container, gray)
+        gray = gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=covered, reducing_gap=_PIXELS_FOR_EACH)
     return np.asarray(gray, dtype=np.float32) / np.float32(255)
 
 
@@ -184,6 +188,20 @@ def _jpeg_scale(container: Container) -> int:
     """1, 2, 4 or 8: how many times smaller Pillow's `draft` decodes a JPEG, so that no side has less than enough."""
     times = min(container.width, container.height) // _DRAFT_SIDE
     return next((scale for scale in (8, 4, 2) if scale <= times), 1)
+
+
+def _covered(container: Container, gray: Image.Image) -> tuple[float, float, float, float]:
+    """The part of an upright picture that the file's pixels cover, as left, top, right, bottom.
+
+    A JPEG of 1001 pixels comes at a quarter with 251 columns: the last one lies for three quarters outside.
+    """
+    scale = _jpeg_scale(container) if container.format == "JPEG" else 1
+    width, height = container.width / scale, container.height / scale
+    if container.orientation in _ON_THEIR_SIDE:
+        width, height = height, width
+    left = gray.width - width if container.orientation in _FROM_THE_RIGHT else 0
+    top = gray.height - height if container.orientation in _FROM_BELOW else 0
+    return left, top, left + width, top + height
 
 
 def _flatten(image: Image.Image, background: int) -> Image.Image:

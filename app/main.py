@@ -27,6 +27,7 @@ from app.page import add_page
 from app.probes import add_probes
 from app.problems import Problem, http_problem_response, problem_response, unexpected_problem_response
 from app.reload import Reloader, load_detector
+from app.routing import Shortcut
 from app.settings import Settings, read_settings
 from app.tokens import TokenCheck, document_tokens
 
@@ -40,7 +41,8 @@ class GateApp(FastAPI):
     """FastAPI, with `Envelope` around everything that FastAPI and its own middleware do."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Envelope(super().build_middleware_stack(), TokenCheck(self.state.settings.tokens), self.state.metrics)
+        inside = Shortcut(super().build_middleware_stack(), self.router.routes)
+        return Envelope(inside, TokenCheck(self.state.settings.tokens), self.state.metrics)
 
     def openapi(self) -> dict[str, Any]:
         if not self.openapi_schema:

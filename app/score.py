@@ -26,7 +26,7 @@ from app.settings import Settings
 
 # Large enough that a chunk's way to a worker and back costs nothing beside its decoding, small enough that the last
 # chunks end together.
-_CHUNK_FILES = 32
+_CHUNK_FILES = 16
 # So many chunks a worker are under way; more would only take memory.
 _CHUNKS_AHEAD = 4
 

@@ -1,4 +1,4 @@
-"""Files -> rows: what the service would answer to each, batch by batch, without HTTP."""
+"""Files -> rows: what the service would answer to each, without HTTP."""
 
 import math
 import os
@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.artifact import Artifact
-from app.detector import Detection, Detector
+from app.detector import Detector
 from app.errors import MalformedRequest, Refusal, TooManyBytes
 from app.images import decode_image
 from app.settings import Settings
@@ -64,36 +63,43 @@ class Scorer:
         self._max_pixels = settings.max_image_pixels
 
     def score(self, paths: Sequence[str], read: Read | None = None) -> list[Row]:
-        """Scores one chunk, decoding file by file and running the graph once.
+        """Scores one chunk.
+
+        The network sees one image at a time, as in the service: a batch adds up in another order, and a row would
+        depend, in its last digits, on its neighbours.
 
         Args:
-            paths: At most a few hundred: their images, of 3 kB each, are held together.
+            paths: In the order of the rows.
             read: Gives a file's content, and raises OSError if it cannot; by default from the local disk. Whoever
                 reads elsewhere need not look at the size: a content that is too large gives the row it should.
 
         Returns:
-            One row a path, in order. No file, however bad, raises.
+            One row a path. No file, however bad, raises.
         """
-        outcomes = [self._decode(path, read or self._read_local) for path in paths]
-        images = [outcome for outcome in outcomes if not isinstance(outcome, Row)]
-        detections = iter(self._detector.detect(np.stack(images)) if images else [])
-        return [
-            outcome if isinstance(outcome, Row) else self._judged(path, next(detections))
-            for path, outcome in zip(paths, outcomes, strict=True)
-        ]
+        return [self._score_file(path, read or self._read_local) for path in paths]
 
-    def _decode(self, path: str, read: Read) -> NDArray[np.float32] | Row:
+    def _score_file(self, path: str, read: Read) -> Row:
+        name = _printable(path)
         try:
             content = read(path)
             if len(content) > self._max_bytes:
                 raise self._too_many_bytes()
             if not content:
                 raise MalformedRequest("The file is empty.")
-            return decode_image(content, self._preprocessing, self._max_pixels)
+            image = decode_image(content, self._preprocessing, self._max_pixels)
         except Refusal as refusal:
-            return Row(_printable(path), error=refusal.slug, status=refusal.status, detail=refusal.detail)
+            return Row(name, error=refusal.slug, status=refusal.status, detail=refusal.detail)
         except OSError as error:
-            return Row(_printable(path), error="unreadable-file", detail=f"{error.strerror or error}.")
+            return Row(name, error="unreadable-file", detail=f"{error.strerror or error}.")
+        detection = self._detector.detect(image[np.newaxis])[0]
+        return Row(
+            name,
+            is_anomaly=detection.is_anomaly,
+            loss=_finite(detection.loss),
+            score=_finite(detection.score),
+            p_value=detection.p_value,
+            model=self._version,
+        )
 
     def _read_local(self, path: str) -> bytes:
         status = os.stat(path)
@@ -106,16 +112,6 @@ class Scorer:
 
     def _too_many_bytes(self) -> TooManyBytes:
         return TooManyBytes(f"The file has more than the {self._max_bytes} bytes that are accepted.")
-
-    def _judged(self, path: str, detection: Detection) -> Row:
-        return Row(
-            _printable(path),
-            is_anomaly=detection.is_anomaly,
-            loss=_finite(detection.loss),
-            score=_finite(detection.score),
-            p_value=detection.p_value,
-            model=self._version,
-        )
 
 
 def _finite(number: float) -> float | None:

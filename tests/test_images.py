@@ -347,6 +347,19 @@ def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(mode: str, side: int
     assert difference.mean() <= 0.5
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_reduced_jpeg_keeps_its_place_where_its_size_does_not_divide(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = drawing(1000).resize((905, 451))  # at a quarter 226.25 x 112.75: the last column is mostly outside
+    data = make.save(image, "JPEG", exif=exif, quality=95)
+    with Image.open(BytesIO(data)) as whole:
+        expected = np.asarray(ImageOps.exif_transpose(whole).resize((28, 28), Image.Resampling.BICUBIC), np.float64)
+    difference = np.abs(levels(data) - expected)
+    assert difference.max() <= 8
+    assert difference.mean() < 0.3
+
+
 @pytest.mark.parametrize("size", [(1000, 1000), (3000, 900), (900, 3000), (1, 5000), (5000, 1), (1, 1), (65535, 2)])
 def test_a_large_image_is_averaged_first_and_looks_the_same(size: tuple[int, int]) -> None:
     image = drawing(1000).resize(size)
