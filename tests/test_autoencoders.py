@@ -60,8 +60,8 @@ def test_convolutional_autoencoder_has_the_tutorials_layers():
 
 def test_gate_has_narrow_layers_around_a_wide_bottleneck():
     gate = build(describe("gate", latent_size=32, loss="mse"))
-    assert layer_shapes(gate.encoder, torch.zeros(2, 1, 28, 28)) == [(784,), (192,), (192,), (32,)]
-    assert layer_shapes(gate.decoder, torch.zeros(2, 32)) == [(192,), (192,), (784,), (1, 28, 28)]
+    assert layer_shapes(gate.encoder, torch.zeros(2, 1, 28, 28)) == [(784,), (256,), (256,), (32,)]
+    assert layer_shapes(gate.decoder, torch.zeros(2, 32)) == [(256,), (256,), (784,), (1, 28, 28)]
 
 
 @pytest.mark.parametrize(("model", "latent_size"), SMALL)

@@ -23,6 +23,7 @@ def exposition(client: TestClient) -> str:
     """After one request of each kind, so that every label has been seen."""
     client.post("/v1/predict", content=picture())
     client.post("/v1/predict", content=b"not an image")
+    client.post("/v1/authz/anything", content=picture())
     return client.get("/metrics").text
 
 
