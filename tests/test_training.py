@@ -38,7 +38,7 @@ def tiny_plan(output, model="gate", latent_size=2, **changes):
         count=64,
         calibration_count=40,
         test_count=20,
-        family_count=3,
+        family_count=1,
     )
     return replace(plan, **changes)
 

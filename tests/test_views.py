@@ -69,6 +69,8 @@ def test_graph_agrees_with_the_model(fitted):
     model, normal = fitted
     detector = uncalibrated_detector(export_graph(model), model.scorer.views)
     check_agreement(model, detector, normal)
+    constant = np.stack([np.full((28, 28), level, np.float32) for level in (0, 0.5, 1)])
+    assert np.isfinite(run_in_batches(detector, constant)[1]).all()
     assert run_in_batches(detector, normal)[1].shape == (100, len(VIEWS))
 
 

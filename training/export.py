@@ -83,7 +83,7 @@ def export_graph(model: ScoredAutoencoder) -> bytes:
 
 
 def check_agreement(model: ScoredAutoencoder, detector: Detector, images: NDArray[np.float32]) -> None:
-    """Compares the PyTorch model with the graph as it serves.
+    """Compares the PyTorch model with the graph as it serves, on blank and black images too, where logarithms end.
 
     Args:
         model: Loaded back from its checkpoint.
@@ -93,6 +93,8 @@ def check_agreement(model: ScoredAutoencoder, detector: Detector, images: NDArra
     Raises:
         TrainingError: An output differs by more than `TOLERANCE`, relative where it is above 1.
     """
+    blank = np.ones((1, SIDE, SIDE), np.float32)
+    images = np.concatenate([images, blank, 0 * blank, 0.5 * blank])
     ours = score_images(model, torch.from_numpy(images).unsqueeze(1))
     theirs = detector.run(images)
     for name, expected, found in zip(Verdict._fields, ours, theirs, strict=True):

@@ -101,7 +101,7 @@ class Measurements(nn.Module):
             _log(self.dissimilarity(near_images, near_drawings), 1e-4),
             _log(errors.sum(dim=1) / (energy + 1), 1e-5),
             _log(reconstruction_loss(images, reconstructions), 1e-6),
-            _log(contrast, 1e-8),
+            _log(contrast, 1e-6),
             _log(energy, 1e-2),
             _log(across + down, 1e-4),
             _log((images - near_images).square().mean(dim=(1, 2, 3)), 1e-6),
@@ -270,6 +270,8 @@ class Views(Scorer):
 
 
 def _log(values: Tensor, least: float) -> Tensor:
+    # Not less than 1e-7: the exporter takes a smaller summand for zero, and the logarithm of nothing is infinite.
+    assert least >= 1e-7
     return torch.log(values.clamp_min(0) + least)
 
 
