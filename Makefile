@@ -10,7 +10,7 @@ DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help run test test-browser test-container test-fuzz test-integrations fuzz soak bench-gate example-digits \
-	train lint format lock clean
+	train bench bench-serving bench-scoring bench-reduction lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -106,7 +106,6 @@ train: .venv-dev/.installed  ## Train the default artifact anew
 	$(DEV) $(INSTALL) --editable '.[benchmarks]'
 	@touch $@
 
-.PHONY: bench bench-serving bench-scoring bench-reduction
 bench: .venv-dev/.benchmarks  ## A quick look at every speed, printed (2 minutes)
 	$(DEV) -m benchmarks.serving --quick
 	$(DEV) -m benchmarks.scoring --quick
