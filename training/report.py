@@ -1,64 +1,50 @@
-"""The report of a run: report.json, plots in one style, and a model card, for people who did not train it."""
+"""The report of a run, for people who did not train it: one page, its charts as PNG, a model card, and the numbers."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from app.detector import Detector
+from training import plots
 from training.autoencoders import Autoencoder
-from training.calibrate import run_in_batches
+from training.findings import YOUR_ANOMALIES, Findings, Judged, Judgements, judge
+from training.model_card import Facts, gather_facts, model_card, percent
+from training.pictures import Picture, drawn_pictures, judged_pictures, sheet
+from training.report_page import Section, report_page
 
-NORMAL, ANOMALY, INK = "#2a6f97", "#d1495b", "#333333"
-_STYLE: dict[Any, Any] = {
-    "figure.dpi": 100,
-    "figure.constrained_layout.use": True,
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.grid": True,
-    "grid.color": "#e5e5e5",
-    "axes.axisbelow": True,
-    "image.cmap": "gray",
-}
 # The latents that the tutorial redraws.
 TUTORIAL_LATENTS = (-3.0, -0.5, 0.0, 0.9, 3.0)
+# Standard deviations along a principal component of larger latents.
+_STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 _PICTURES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What a run knows at its end.
-
-    Attributes:
-        manifest: The manifest's fields.
-        epoch_losses: Mean training loss of each epoch.
-        test_images: (N, 28, 28), normal.
-        test_radii: Of circles; empty otherwise.
-        anomalies: (M, 28, 28) for each family.
-    """
-
-    manifest: dict[str, Any]
-    epoch_losses: Sequence[float]
-    test_images: NDArray[np.float32]
-    test_radii: Sequence[float]
-    anomalies: Mapping[str, NDArray[np.float32]]
+# A family's chart is read on a phone: beyond this many bars it shows the lowest ones.
+_MOST_BARS = 40
 
 
 def write_report(folder: Path, findings: Findings, autoencoder: Autoencoder, detector: Detector) -> None:
     """Fills `folder`, which is made; the same findings always give the same bytes."""
     folder.mkdir(parents=True)
+    judgements = judge(findings, detector)
+    facts = gather_facts(findings, judgements)
+    (folder / "report.json").write_text(json.dumps(_numbers(findings), indent=2) + "\n")
+    (folder / "model_card.md").write_text(model_card(facts))
+    latents = _encode(autoencoder, findings.test_images)
+    charts = _charts(findings, judgements, facts, latents)
+    sections = [*_judged_sections(judgements, facts, detector), _latent_section(autoencoder, latents)]
+    for name, chart in charts.items():
+        (folder / f"{name}.png").write_bytes(chart)
+    for section in sections:
+        (folder / f"{section.name}.png").write_bytes(sheet(section.pictures, section.columns))
+    (folder / "index.html").write_text(report_page(facts, charts, {section.name: section for section in sections}))
+
+
+def _numbers(findings: Findings) -> dict[str, object]:
     manifest = findings.manifest
-    numbers = {
+    return {
         "name": manifest["name"],
         "promise": manifest["promise"].model_dump(),
         "threshold": manifest["threshold"],
@@ -67,125 +53,111 @@ def write_report(folder: Path, findings: Findings, autoencoder: Autoencoder, det
         "training": manifest["training"],
         "epoch_losses": list(findings.epoch_losses),
     }
-    (folder / "report.json").write_text(json.dumps(numbers, indent=2) + "\n")
-    (folder / "model_card.md").write_text(model_card(findings))
-    with mpl.rc_context({**mpl.rcParamsDefault, **_STYLE}):
-        _save(_loss_curve(findings.epoch_losses), folder / "losses.png")
-        _save(_score_histogram(findings, detector), folder / "scores.png")
-        _save(_redrawings(findings, detector), folder / "reconstructions.png")
-        latents = _encode(autoencoder, findings.test_images)
+
+
+def _charts(findings: Findings, judgements: Judgements, facts: Facts, latents: NDArray[np.float32]) -> dict[str, bytes]:
+    evaluation, views = facts.manifest["evaluation"], facts.manifest["views"]
+    target = facts.manifest["promise"].target_false_positive_rate
+    with plots.style():
+        figures = {
+            "losses": plots.loss_curve(findings.epoch_losses),
+            # A plain loss spans powers of ten; the views' scale is made of logarithms already.
+            "scores": plots.score_histogram(judgements, logarithmic=len(views) == 1),
+            "variants": plots.variant_rates(evaluation["variants"], target),
+        }
+        if judgements.families:
+            figures["roc"] = plots.roc(judgements, facts.worst_variant, target)
+            figures["families"] = plots.family_rates(_lowest(facts))
+            if len(views) > 1:
+                figures["views"] = plots.deciding_views(judgements, views)
         if latents.shape[1] == 1:
-            _save(_latent_histogram(latents[:, 0]), folder / "latent_histogram.png")
-            _save(_latent_walk(autoencoder), folder / "latent_reconstructions.png")
+            figures["latent_histogram"] = plots.latent_histogram(latents[:, 0])
             if findings.test_radii:
-                _save(_latent_against_radius(latents[:, 0], findings.test_radii), folder / "latent_radius.png")
+                figures["latent_radius"] = plots.latent_against_radius(latents[:, 0], findings.test_radii)
+        else:
+            directions, shares = _directions(latents)
+            places = (latents - latents.mean(axis=0)) @ np.linalg.pinv(directions)
+            figures["latent_map"] = plots.latent_map(places, shares, findings.test_radii)
+        return {name: plots.png(figure) for name, figure in figures.items()}
 
 
-def model_card(findings: Findings) -> str:
-    """Markdown: what it was trained on, what it accepts, what it promises and what it misses."""
-    manifest = findings.manifest
-    evaluation, data = manifest["evaluation"], manifest["data"]
-    rows = [
-        f"| {name} | {family['auroc']:.3f} | {family['detection_rate']:.3f} "
-        f"({family['detection_rate_interval'][0]:.3f} to {family['detection_rate_interval'][1]:.3f}) |"
-        for name, family in evaluation["families"].items()
+def _lowest(facts: Facts) -> dict[str, dict[str, float]]:
+    """The families that the chart shows: those that are missed at times, or a few of the others where none is."""
+    families = facts.manifest["evaluation"]["families"]
+    names = (facts.missed + facts.partly + facts.nearly)[:_MOST_BARS] or facts.always[:_PICTURES]
+    if YOUR_ANOMALIES in families and YOUR_ANOMALIES not in names:
+        names.append(YOUR_ANOMALIES)
+    return {name: families[name] for name in names}
+
+
+def _judged_sections(judgements: Judgements, facts: Facts, detector: Detector) -> list[Section]:
+    threshold, original = judgements.threshold, judgements.original
+    sections = [
+        Section("normal", _usual(original, threshold, detector), 4),
+        Section("worst_normal", _worst(judgements, detector), 4),
     ]
-    weak = [name for name, family in evaluation["families"].items() if family["detection_rate"] < 0.5]
-    low, high = evaluation["false_positive_rate_interval"]
-    lines = [
-        f"# Model card: {manifest['name']}",
-        "",
-        "Judges whether an image is like those that it was trained on. It does not say what is in an image.",
-        "",
-        "## Trained on",
-        f"{data['train']} images ({data['kind']}), decoded to 28x28 grey levels; another {data['calibration']} set "
-        f"the threshold, and another {data['test']} gave the figures below. Fingerprint of all of them: "
-        f"`{data['fingerprint']}`.",
-        "",
-        "## Promise",
-        manifest["promise"].words,
-        f"Seen on the test images: {evaluation['false_positive_rate']:.2%} (95% interval {low:.2%} to {high:.2%}).",
-        "",
-        "It holds for images that come from where the training images came from; once they change, train anew.",
-        "",
-        "## What it finds",
-        f"Drawn anomalies, {evaluation['images_per_family']} of each family; intervals at 95%.",
-        "",
-        "| family | AUROC | detection rate |",
-        "|---|---|---|",
-        *rows,
-        "",
-        "## What it misses",
-        f"More than half of: {', '.join(weak)}." if weak else "No family above more than half of the time.",
-        "Differences that 28x28 pixels do not show cannot be seen at all.",
-    ]
-    return "\n".join(lines) + "\n"
+    if judgements.families:
+        pictures: list[Picture] = []
+        rates = facts.manifest["evaluation"]["families"]
+        for name in facts.missed + facts.partly + facts.nearly + facts.always:
+            caption = f"{name} ({percent(rates[name]['detection_rate'])})"
+            judged = judgements.families[name]
+            rows = _telling(judged, threshold, _PICTURES if name == YOUR_ANOMALIES else 1)
+            pictures += judged_pictures(judged, rows, [caption] * len(rows), detector, threshold, normal=False)
+        sections.append(Section("anomalies", pictures, 4))
+    return sections
 
 
-def _save(figure: Figure, path: Path) -> None:
-    # Without the version that matplotlib notes, so that equal pictures are equal files.
-    figure.savefig(path, format="png", metadata={"Software": None})
+def _usual(judged: Judged, threshold: float, detector: Detector) -> list[Picture]:
+    """Normal images from the lowest score to the highest, in equal steps of rank."""
+    count = len(judged.scores)
+    shown = min(_PICTURES, count)
+    ranks = [(2 * step + 1) * count // (2 * shown) for step in range(shown)]
+    rows = np.argsort(judged.scores, kind="stable")[ranks].tolist()
+    captions = [f"odder than {rank / count:.0%} of them" for rank in ranks]
+    return judged_pictures(judged, rows, captions, detector, threshold, normal=True)
 
 
-def _plot(title: str, across: str, up: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5, 3))
-    axes = figure.add_subplot(title=title, xlabel=across, ylabel=up)
-    return figure, axes
-
-
-def _loss_curve(epoch_losses: Sequence[float]) -> Figure:
-    figure, axes = _plot("Training", "epoch", "mean loss")
-    axes.plot(range(1, len(epoch_losses) + 1), epoch_losses, marker="o", markersize=3, color=NORMAL)
-    axes.set_yscale("log")
-    return figure
-
-
-def _score_histogram(findings: Findings, detector: Detector) -> Figure:
-    figure, axes = _plot("Scores of unseen images", "score", "share of images")
-    normal, _ = run_in_batches(detector, findings.test_images)
-    groups = [(normal, NORMAL, "normal")]
-    if findings.anomalies:
-        odd, _ = run_in_batches(detector, np.concatenate(list(findings.anomalies.values())))
-        groups.append((odd, ANOMALY, "drawn anomalies"))
-    lowest = max(1e-9, min(float(scores.min()) for scores, _, _ in groups))
-    highest = max(lowest * 10, *(float(scores.max()) for scores, _, _ in groups))
-    bins = np.geomspace(lowest, highest, 60)
-    for scores, colour, label in groups:
-        axes.hist(
-            scores, bins.tolist(), weights=np.full(len(scores), 1 / len(scores)), color=colour, alpha=0.6, label=label
+def _worst(judgements: Judgements, detector: Detector) -> list[Picture]:
+    """The normal images of the highest scores over all variants, each image once."""
+    scores = np.stack([judged.scores for judged in judgements.variants.values()])  # (variants, N)
+    names = list(judgements.variants)
+    pictures = []
+    for row in np.argsort(-scores.max(axis=0), kind="stable")[:_PICTURES]:
+        name = names[int(scores[:, row].argmax())]
+        judged = judgements.variants[name]
+        pictures += judged_pictures(
+            judged, [int(row)], [f"sent as {name}"], detector, judgements.threshold, normal=True
         )
-    axes.axvline(findings.manifest["threshold"], color=INK, linestyle="--", label="threshold")
-    axes.set_xscale("log")
-    axes.legend(frameon=False)
-    return figure
+    return pictures
 
 
-def _redrawings(findings: Findings, detector: Detector) -> Figure:
-    """Two rows of normal images and two of anomalies: the image, and what was redrawn, framed by the verdict."""
-    families = list(findings.anomalies.items())[:_PICTURES]
-    groups = [("normal", findings.test_images[:_PICTURES])]
-    if families:
-        groups.append(("anomalies", np.stack([images[0] for _, images in families])))
-    figure = Figure(figsize=(_PICTURES, 2 * len(groups) + 0.5))
-    grid = figure.subplots(2 * len(groups), _PICTURES, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for row, (name, images) in enumerate(groups):
-        reconstructions, _, scores, _ = detector.run(images)
-        for column in range(len(images)):
-            refused = not (scores[column] <= findings.manifest["threshold"])
-            _show(grid[2 * row, column], images[column])
-            _show(grid[2 * row + 1, column], reconstructions[column])
-            caption = families[column][0] if name == "anomalies" else name
-            grid[2 * row, column].set_title(caption, fontsize=8)
-            grid[2 * row + 1, column].set_title(
-                "refused" if refused else "accepted", fontsize=8, color=ANOMALY if refused else NORMAL
-            )
-    return figure
+def _telling(judged: Judged, threshold: float, count: int) -> list[int]:
+    """The first images; or of one kind each, missed and found, the image of the middle score."""
+    if count > 1:
+        return list(range(min(count, len(judged.scores))))
+    order = np.argsort(judged.scores, kind="stable")
+    refused = judged.refused(threshold)[order]
+    return [int(rows[len(rows) // 2]) for rows in (order[~refused], order[refused]) if len(rows)]
 
 
-def _show(axes: Axes, image: NDArray[np.float32]) -> None:
-    axes.imshow(image, vmin=0, vmax=1)
+def _latent_section(autoencoder: Autoencoder, latents: NDArray[np.float32]) -> Section:
+    """What the decoder makes of chosen latents."""
+    if latents.shape[1] == 1:
+        walks = np.array(TUTORIAL_LATENTS, np.float32)[:, None]
+        captions = [f"latent {latent:g}" for latent in TUTORIAL_LATENTS]
+    else:
+        directions, _ = _directions(latents)
+        steps = np.array(_STEPS, np.float32)[:, None]
+        walks = np.concatenate([latents.mean(axis=0) + steps * direction for direction in directions])
+        captions = [
+            f"{place} {step:+g} sd" if step else f"{place} at the mean"
+            for place in ("first", "second")
+            for step in _STEPS
+        ]
+    with torch.inference_mode():
+        drawings = autoencoder.decode(torch.from_numpy(walks)).clamp(0, 1).numpy()[:, 0]
+    return Section("latent_reconstructions", drawn_pictures(drawings, captions), len(_STEPS))
 
 
 def _encode(autoencoder: Autoencoder, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -194,26 +166,11 @@ def _encode(autoencoder: Autoencoder, images: NDArray[np.float32]) -> NDArray[np
     return latents
 
 
-def _latent_histogram(latents: NDArray[np.float32]) -> Figure:
-    figure, axes = _plot("Latent of unseen images", "latent", "images")
-    axes.hist(latents, bins=40, color=NORMAL)
-    return figure
-
-
-def _latent_against_radius(latents: NDArray[np.float32], radii: Sequence[float]) -> Figure:
-    figure, axes = _plot("What the latent encodes", "radius of the circle", "latent")
-    axes.scatter(radii, latents, s=4, color=NORMAL)
-    return figure
-
-
-def _latent_walk(autoencoder: Autoencoder) -> Figure:
-    latents = torch.tensor(TUTORIAL_LATENTS).unsqueeze(1)  # (5, 1)
-    with torch.inference_mode():
-        pictures = autoencoder.decode(latents).clamp(0, 1).numpy()  # (5, 1, 28, 28)
-    figure = Figure(figsize=(len(TUTORIAL_LATENTS) * 1.2, 1.6))
-    panels = figure.subplots(1, len(TUTORIAL_LATENTS))
-    for axes, latent, picture in zip(panels, TUTORIAL_LATENTS, pictures, strict=True):
-        axes.set_axis_off()
-        axes.set_title(f"{latent:g}")
-        _show(axes, picture[0])
-    return figure
+def _directions(latents: NDArray[np.float32]) -> tuple[NDArray[np.float32], Sequence[float]]:
+    """The first two principal components, (2, latent), one standard deviation long; their shares of the variance."""
+    _, lengths, axes = np.linalg.svd(latents - latents.mean(axis=0), full_matrices=False)
+    # Either sign is right; one is chosen, so that equal latents give equal pictures.
+    largest = np.abs(axes).argmax(axis=1)
+    axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
+    directions = axes[:2] * (lengths[:2, None] / np.sqrt(len(latents)))
+    return directions.astype(np.float32), list(np.square(lengths[:2]) / max(float(np.square(lengths).sum()), 1e-12))

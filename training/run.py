@@ -36,9 +36,10 @@ from training.dataset import (
 )
 from training.evaluate import IMAGES_PER_FAMILY, draw_families, evaluate
 from training.export import check_agreement, export_graph, load_checkpoint, save_checkpoint
+from training.findings import YOUR_ANOMALIES, Findings
 from training.fit import FitSettings, fit
 from training.fit_views import fit_views
-from training.report import Findings, write_report
+from training.report import write_report
 from training.scores import LossScore, ScoredAutoencoder
 from training.variants import ORIGINAL, SAME_PIXELS, Variant
 
@@ -102,7 +103,7 @@ def train(plan: Plan) -> Artifact:
         promise = make_promise(len(dataset.calibration.images), plan.target_false_positive_rate)
     anomalies = draw_families(plan.family_count, dataset.preprocessing)
     if plan.anomalies:
-        anomalies["your anomalies"] = decode_folder(plan.anomalies, dataset.preprocessing)
+        anomalies[YOUR_ANOMALIES] = decode_folder(plan.anomalies, dataset.preprocessing)
     model, epoch_losses = _fit(plan, dataset)
 
     def fill(folder: Path) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def train(plan: Plan) -> Artifact:
         tested = dict(zip(_names(plan), _sent(plan, dataset.test, dataset), strict=True))
         evaluation = evaluate(detector, calibration.threshold, tested, anomalies)
         fields = _manifest_fields(plan, dataset, written, promise, calibration.threshold, evaluation)
-        findings = Findings(fields, epoch_losses, dataset.test.images, dataset.test.radii, anomalies)
+        findings = Findings(fields, epoch_losses, tested, dataset.test.radii, anomalies)
         write_report(folder / "report", findings, written.autoencoder, detector)
         return fields
 
