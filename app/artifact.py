@@ -108,7 +108,7 @@ class Artifact:
         version: "sha256:" and the first 12 hex digits of the manifest's hash.
         graph: The ONNX graph: image (N, 1, 28, 28) -> reconstruction, loss, score, views.
         calibration: (variants, images) scores of held-out normal images, each row sorted.
-        view_calibration: (views, variants, images), each row sorted.
+        view_calibration: (views, variants, some of the images), each row sorted; it explains, but decides nothing.
     """
 
     manifest: Manifest
@@ -253,8 +253,9 @@ def _load_array(folder: Path, name: str, content: bytes, dimensions: int) -> NDA
         array: NDArray[np.float32] = np.load(BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise ArtifactError(f"{folder / name} is not a numpy array: {error}.") from error
-    if array.dtype != np.float32 or array.ndim != dimensions or array.size == 0:
-        raise ArtifactError(f"{folder / name} is not a {dimensions}-dimensional array of float32.")
+    if array.dtype not in (np.float32, np.float16) or array.ndim != dimensions or array.size == 0:
+        raise ArtifactError(f"{folder / name} is not a {dimensions}-dimensional array of float32 or float16.")
+    array = array.astype(np.float32, copy=False)
     if np.isnan(array).any() or (np.diff(array, axis=-1) < 0).any():
         raise ArtifactError(f"{folder / name} is not sorted along its last axis.")
     return array
@@ -265,7 +266,9 @@ def _check_shapes(folder: Path, artifact: Artifact) -> None:
     expected = (len(manifest.views), len(manifest.variants), manifest.promise.calibration_size)
     if artifact.calibration.shape != expected[1:]:
         raise ArtifactError(f"{folder / CALIBRATION} has shape {artifact.calibration.shape}, not {expected[1:]}.")
-    if artifact.view_calibration.shape != expected:
-        raise ArtifactError(f"{folder / VIEW_CALIBRATION} has shape {artifact.view_calibration.shape}, not {expected}.")
+    if artifact.view_calibration.shape[:2] != expected[:2]:
+        raise ArtifactError(
+            f"{folder / VIEW_CALIBRATION} has shape {artifact.view_calibration.shape}, not {expected[:2]} and images."
+        )
     if not np.isfinite(manifest.threshold):
         raise ArtifactError(f"{folder / MANIFEST}: the threshold is not a number.")

@@ -19,6 +19,7 @@ from training.errors import TrainingError
 
 _CONFIDENCE = 0.9
 _BATCH_SIZE = 256
+_VIEW_SCORES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,12 @@ class Calibration:
     Attributes:
         threshold: The largest score accepted: of the variants' own thresholds the largest.
         scores: (variants, n), each row sorted.
-        view_scores: (views, variants, n), each row sorted.
+        view_scores: (views, variants, at most 500), each row sorted, half precision: enough to explain with.
     """
 
     threshold: float
     scores: NDArray[np.float32]
-    view_scores: NDArray[np.float32]
+    view_scores: NDArray[np.float16]
 
 
 def least_calibration_size(rate: float) -> int:
@@ -108,7 +109,14 @@ def calibrate(detector: Detector, images: NDArray[np.uint8], promise: Promise) -
         raise TrainingError("Scores of calibration images are not finite: the training diverged; lower the rate.")
     if scores.min() == scores.max():
         raise TrainingError("All calibration images have the same score: the model tells nothing apart.")
-    return Calibration(float(scores[:, promise.rank - 1].max()), scores, views)
+    return Calibration(float(scores[:, promise.rank - 1].max()), scores, _thinned(views))
+
+
+def _thinned(views: NDArray[np.float32]) -> NDArray[np.float16]:
+    """(views, variants, n) sorted -> (views, variants, at most 500), evenly spaced, the largest of them kept."""
+    size = views.shape[-1]
+    kept = np.linspace(0, size - 1, min(size, _VIEW_SCORES)).round().astype(int)
+    return views[..., kept].astype(np.float16)
 
 
 def run_in_batches(
