@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 ROOT = Path(__file__).resolve().parent.parent
-_SECONDS = 20
+_SECONDS = 60
 
 
 class Server:
