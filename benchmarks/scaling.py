@@ -114,9 +114,9 @@ def estimate(runs: list[Run]) -> str:
     core_hours = 1e9 / run.per_second * run.workers / 3600
     return (
         f"**For 10^9 images: about {core_hours:,.0f} core-hours**, from {run.images:,} images on {run.workers} cores. "
-        "It assumes images as small as these, which decode in a fraction of a millisecond (a 12-megapixel JPEG takes "
-        "some hundred times as long), storage that delivers them as fast as they are scored, and cores like these; the "
-        "cost per image must have stopped to depend on the number above, and does not account for lost machines.\n"
+        "It assumes images as small as these (a photograph of 12 megapixels takes far longer to decode), storage that "
+        "delivers them as fast as they are scored, cores like these, and a cost per image that their number no longer "
+        "changes, as in the last rows above. What is repeated after a machine is lost is not in it.\n"
     )
 
 
