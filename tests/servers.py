@@ -87,13 +87,13 @@ class Server:
         self._reader.join(5)
         return code
 
-    def wait_for_line(self, pattern: str, count: int = 1) -> str:
+    def wait_for_line(self, pattern: str, count: int = 1, seconds: float = _SECONDS) -> str:
         """The line of the log that matches, for the `count`th time."""
 
         def found() -> list[str]:
             return [line for line in self.log if re.search(pattern, line)]
 
-        assert wait_until(lambda: len(found()) >= count), f"no {pattern} in {''.join(self.log)}"
+        assert wait_until(lambda: len(found()) >= count, seconds), f"no {pattern} in {''.join(self.log)}"
         return found()[count - 1]
 
     def _read_log(self) -> None:
