@@ -49,12 +49,12 @@ lint: .venv-dev/.installed  ## ruff and mypy alone
 test-container: .venv-dev/.installed  ## Build the image and run it, locked down
 	tests/container.sh $(DEV) -m pytest -m container -s
 
-# nginx, and gjson with a compiler for it, come from Debian; everything else is a Python package.
-test-integrations: .venv-integrations/.installed  ## nginx, Envoy, and the clients of Triton and KServe
-	@command -v nginx go >/dev/null && test -d /usr/share/gocode/src/github.com/tidwall/gjson || \
+# nginx, promtool, and gjson with a compiler for it come from Debian; everything else is a Python package.
+test-integrations: .venv-integrations/.installed  ## nginx, Envoy, promtool, and the clients of Triton and KServe
+	@command -v nginx go promtool >/dev/null && test -d /usr/share/gocode/src/github.com/tidwall/gjson || \
 		{ apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends \
-		nginx-light golang-go golang-github-tidwall-gjson-dev; }
-	.venv-integrations/bin/python -m pytest -m integrations tests/test_integrations.py
+		nginx-light prometheus golang-go golang-github-tidwall-gjson-dev; }
+	.venv-integrations/bin/python -m pytest -m integrations tests/test_integrations.py tests/test_monitoring.py
 
 .venv-integrations/.installed: pyproject.toml constraints.txt
 	$(make_environment)
@@ -96,11 +96,6 @@ bench-scaling: .venv-dev/.installed  ## What scoring costs, for a thousand to a 
 
 test-browser: .venv-dev/.browser  ## The page in Chromium
 	$(DEV) -m pytest -m browser
-
-test-integrations: .venv-dev/.installed  ## With the tools of other systems: promtool
-	command -v promtool > /dev/null || \
-		{ apt-get update --quiet && apt-get install --yes --no-install-recommends prometheus; }
-	$(DEV) -m pytest -m integrations
 
 .venv-dev/.fuzz: .venv-dev/.installed
 	$(DEV) $(INSTALL) --editable '.[fuzz]'
