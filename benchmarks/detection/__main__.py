@@ -21,20 +21,27 @@ def main() -> None:
     options = _parser().parse_args()
     scale = QUICK if options.quick else Scale()
     path = QUICK_RESULTS if options.quick else RESULTS
-    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for part in () if options.table else options.only or PARTS:
         print(f"-- {part}", flush=True)
         start, start_work = time.monotonic(), time.process_time()
         found = _runner(part)(scale)
         minutes = (time.monotonic() - start) / 60, (time.process_time() - start_work) / 60
+        # Read again: another part may have been run meanwhile.
+        results = _read(path)
         results[part] = {**found, "minutes": round(minutes[0], 1), "minutes_of_work": round(minutes[1], 1)}
         path.parent.mkdir(parents=True, exist_ok=True)
         # After each part: a later one that fails, or is stopped, costs only itself.
         path.write_text(json.dumps(results, indent=1) + "\n")
-    text = table.render(results)
+    text = table.render(_read(path))
     print(text)
     if not options.quick:
         table.insert(PAGE, text)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What is known so far, in the order of the parts."""
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return {part: found[part] for part in PARTS if part in found}
 
 
 def _runner(part: str) -> Callable[[Scale], dict[str, Any]]:
