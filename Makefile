@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test test-browser test-container test-fuzz test-integrations test-kubernetes test-replicas fuzz soak bench bench-serving bench-scoring bench-reduction bench-gate bench-scaling example-digits train lint format lock clean
+.PHONY: help run test test-browser test-container test-fuzz test-integrations test-kubernetes test-replicas fuzz soak bench bench-serving bench-scoring bench-reduction bench-detection bench-gate bench-scaling example-digits train lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -82,6 +82,10 @@ test-replicas: .venv-dev/.installed  ## Replicas behind nginx, stopped, started 
 
 example-digits: .venv-dev/.installed  ## A gate in front of a classifier of real digits: train, serve, compare, draw
 	$(DEV) -m examples.digits
+
+# One part of it: `make bench-detection ONLY="--only circles"`; parts are listed by `--help`.
+bench-detection: .venv-dev/.benchmarks  ## How well images are told apart, beside other models (an hour on one core)
+	OMP_NUM_THREADS=1 $(DEV) -m benchmarks.detection $(ONLY)
 
 bench-gate: .venv-dev/.installed  ## What the gate costs a request to the classifier behind it
 	$(DEV) benchmarks/gate.py

@@ -1,0 +1,52 @@
+"""Gates that the benchmark fits itself, by training's own steps, on arrays rather than on files."""
+
+import numpy as np
+import torch
+
+from benchmarks.detection.measures import Score, score_of
+from benchmarks.detection.pictures import Images
+from training.__main__ import DEFAULTS
+from training.autoencoders import Autoencoder, build, describe
+from training.calibrate import uncalibrated_detector
+from training.export import export_graph
+from training.fit import FitSettings, fit
+from training.fit_views import fit_views
+from training.scores import LossScore, ScoredAutoencoder, Scorer
+
+
+def split(images: Images) -> tuple[Images, Images]:
+    """As training does: what is fitted, and one in eight that sets the scales; (variants, n, 28, 28) both."""
+    held_out = np.arange(images.shape[1]) % 8 == 7
+    return images[:, ~held_out], images[:, held_out]
+
+
+def fit_network(model: str, images: Images, epochs: int | None = None) -> Autoencoder:
+    """`gate` or one of the tutorial's, with the command line's defaults; images (variants, n, 28, 28)."""
+    defaults = DEFAULTS[model]
+    settings = FitSettings(
+        epochs=epochs or defaults.epochs,
+        batch_size=defaults.batch_size,
+        learning_rate=defaults.learning_rate,
+        one_cycle=model == "gate",
+    )
+    network = build(describe(model, defaults.latent_size, settings.loss), 0)
+    fit(network, images.reshape(-1, *images.shape[2:]), settings, 0)
+    return network
+
+
+def fit_gate(images: Images, epochs: int | None = None) -> Score:
+    """The default recipe on (variants, n, 28, 28)."""
+    own, others = split(images)
+    network = fit_network("gate", own, epochs)
+    return graph_score(network, fit_views(network, own, others, 0))
+
+
+def loss_score(network: Autoencoder) -> Score:
+    return graph_score(network, LossScore())
+
+
+def graph_score(network: Autoencoder, scorer: Scorer) -> Score:
+    """Of the exported graph, as serving runs it."""
+    with torch.no_grad():
+        graph = export_graph(ScoredAutoencoder(network, scorer))
+    return score_of(uncalibrated_detector(graph, scorer.views))

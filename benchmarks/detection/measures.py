@@ -1,0 +1,103 @@
+"""From scores to rates: false positives by variant, detection and AUROC by family."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.detector import Detector
+from benchmarks.detection.pictures import ANOMALY_VARIANTS, Groups, Images, Scale, anomalies, resolvable, test_circles
+from training.calibrate import make_promise, run_in_batches
+from training.evaluate import auroc, wilson_interval
+
+Scores = NDArray[np.float32]
+Score = Callable[[Images], Scores]
+"""(N, 28, 28) grey levels 0 to 255 -> (N,); higher is odder."""
+
+RATE = 0.01
+
+
+def score_of(detector: Detector) -> Score:
+    """The serving graph's."""
+    return lambda images: run_in_batches(detector, images)[0]
+
+
+def threshold_of(score: Score, calibration: Images, rate: float = RATE) -> float:
+    """Of the variants' own conformal thresholds the largest, as in training; `calibration` (variants, n, 28, 28)."""
+    rank = make_promise(calibration.shape[1], rate).rank
+    return max(float(np.sort(score(images))[rank - 1]) for images in calibration)
+
+
+def rate(refused: NDArray[np.bool_]) -> dict[str, Any]:
+    """The share that is refused, with its 95% Wilson interval."""
+    low, high = wilson_interval(int(refused.sum()), refused.size)
+    return {
+        "rate": round(float(refused.mean()), 5),
+        "interval": [round(low, 5), round(high, 5)],
+        "images": refused.size,
+    }
+
+
+def measure(score: Score, threshold: float, scale: Scale) -> dict[str, Any]:
+    """All that is said of one model on circles.
+
+    A macro rate is the mean over families; as they are equally large it is also the rate over all their images, from
+    which its interval comes. The interval is about other images of these families, not about other families.
+    """
+    scores = {name: score(images) for name, images in test_circles(scale).items()}
+    variants = {name: rate(refused(own, threshold)) for name, own in scores.items()}
+    worst = max(variants, key=lambda name: variants[name]["rate"])
+    groups = anomalies(scale)
+    apart = resolvable(groups, scale)
+    families, verdicts = {}, {}
+    for group, pictures in groups.items():
+        for name, images in pictures.items():
+            own = np.stack([score(sent) for sent in images])  # (anomaly variants, n)
+            verdicts[name] = refused(own, threshold)
+            families[name] = {
+                "group": group,
+                "auroc": round(auroc(scores["original"], own[0]), 5),
+                "detection": {
+                    variant: round(float(seen.mean()), 4)
+                    for variant, seen in zip(ANOMALY_VARIANTS, verdicts[name], strict=True)
+                },
+                "resolvable": rate(verdicts[name][0][apart[name]]) if apart[name].any() else None,
+            }
+    return {
+        "threshold": round(threshold, 6),
+        "variants": variants,
+        "worst": {"variant": worst, **variants[worst]},
+        "groups": {name: _summary(families, verdicts, apart, _members(groups, name)) for name in (*groups, "all")},
+        "families": families,
+    }
+
+
+def refused(scores: Scores, threshold: float) -> NDArray[np.bool_]:
+    """As the service decides: what is not a number is refused too."""
+    return ~(scores <= threshold)
+
+
+def _members(groups: Groups, name: str) -> list[str]:
+    """All: the drawn families, without the benchmark's own, so that it is comparable with the goals."""
+    return list(groups[name]) if name in groups else [*groups["tuning"], *groups["final"]]
+
+
+def _summary(
+    families: Mapping[str, Any],
+    verdicts: Mapping[str, NDArray[np.bool_]],
+    apart: Mapping[str, NDArray[np.bool_]],
+    names: list[str],
+) -> dict[str, Any]:
+    rates = [families[name]["resolvable"]["rate"] for name in names if families[name]["resolvable"]]
+    every = np.concatenate([verdicts[name] for name in names], axis=1)  # (anomaly variants, images)
+    clear = np.concatenate([verdicts[name][0][apart[name]] for name in names])
+    return {
+        "families": len(names),
+        "auroc": round(float(np.mean([families[name]["auroc"] for name in names])), 5),
+        "detection": rate(every[0]),
+        "detection_by_variant": {
+            variant: round(float(seen.mean()), 4) for variant, seen in zip(ANOMALY_VARIANTS, every, strict=True)
+        },
+        "resolvable": {"macro": round(float(np.mean(rates)), 5), **rate(clear), "missed": int((~clear).sum())},
+    }
