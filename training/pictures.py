@@ -61,7 +61,7 @@ def judged_pictures(
     for row, caption, image, drawing in zip(rows, captions, chosen, reconstructions, strict=True):
         score = float(judged.scores[row])
         refused = not (score <= threshold)
-        score_words = f"{score:.3g}" if math.isfinite(score) else "beyond all"
+        score_words = f"{score:.{3 if abs(score) >= 0.1 else 2}g}" if math.isfinite(score) else "beyond all"
         tiles = [_grey(image), _grey(drawing), _error(image, drawing)]
         detail = f"{words[refused]}, score {score_words}"
         pictures.append(Picture(caption, detail, refused != normal, np.concatenate(tiles, axis=1)))

@@ -105,7 +105,7 @@ def roc(judgements: Judgements, worst: str, target: float) -> Figure:
         thresholds = np.sort(np.nan_to_num(normal.scores, nan=np.inf))[::-1]
         rates = np.arange(1, len(thresholds) + 1) / len(thresholds)
         found = 1 - np.searchsorted(np.sort(np.nan_to_num(odd, nan=np.inf)), thresholds, side="left") / len(odd)
-        axes.step(rates, found, where="post", color=colour, linestyle=dashes, label=f"normal images: {name}")
+        axes.step(rates, found, where="pre", color=colour, linestyle=dashes, label=f"normal images: {name}")
         refused = normal.refused(judgements.threshold).mean()
         at_threshold = float((~(odd <= judgements.threshold)).mean())
         least = 0.5 / len(thresholds)
