@@ -202,7 +202,8 @@ def _all_digits(found: Results) -> list[str]:
 
 def _minutes(results: Results) -> list[str]:
     body = [(part, f"{found['minutes']:.1f}", f"{found['minutes_of_work']:.1f}") for part, found in results.items()]
-    return ["### What each part takes", "", *rows(("part", "minutes", "of CPU time"), body)]
+    note = "Pictures are drawn once and kept: the first part that needs them takes about five minutes more than this."
+    return ["### What each part takes", "", note, "", *rows(("part", "minutes", "of CPU time"), body)]
 
 
 def _families(found: Results) -> list[str]:
