@@ -18,8 +18,9 @@ def torch_model() -> ScoredAutoencoder:
     if os.environ.get(NETWORK_VARIABLE) == "tutorial":
         return ScoredAutoencoder(PlainAutoencoder(), LossScore()).eval()
     folder = artifact_folder()
-    architecture = Architecture.model_validate(json.loads((folder / MANIFEST).read_bytes())["architecture"])
-    return load_checkpoint(folder / CHECKPOINT, architecture)
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    architecture, score = (Architecture.model_validate(manifest[part]) for part in ("architecture", "score"))
+    return load_checkpoint(folder / CHECKPOINT, architecture, score)
 
 
 def artifact_folder() -> Path:
