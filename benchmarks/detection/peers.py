@@ -19,7 +19,7 @@ def run(scale: Scale) -> dict[str, Any]:
         for ways, own in (("original", train[:1]), ("variants", train[:, ::VARIANT_SHARE])):
             score = _fitted(_detector(name, scale), own)
             threshold = threshold_of(score, calibration[:1] if ways == "original" else calibration)
-            results[f"{name}, {ways}"] = found = measure(score, threshold, scale)
+            results[f"{name}, {ways}"] = found = measure(score, threshold, scale, brief=True)
             print(f"{name}, {ways}: {found['groups']['all']['detection']['rate']}", flush=True)
     return results
 

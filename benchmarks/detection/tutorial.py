@@ -7,7 +7,7 @@ import copy
 from typing import Any
 
 from benchmarks.detection.gates import fit_network, graph_score, loss_score, split
-from benchmarks.detection.measures import measure, threshold_of
+from benchmarks.detection.measures import measure, remembered, threshold_of
 from benchmarks.detection.pictures import Scale, calibration_circles, training_circles
 from training.fit_views import fit_views
 
@@ -27,14 +27,14 @@ def _rows(model: str, scale: Scale) -> list[tuple[str, dict[str, Any]]]:
     own, others = split(training_circles(scale))
     calibration = calibration_circles(scale)
     network = fit_network(model, own[:1], epochs=1 if scale.quick else None)
-    score = loss_score(network)
+    score = remembered(loss_score(network))
     rows = [
-        ("loss, original", measure(score, threshold_of(score, calibration[:1]), scale)),
-        ("loss, variants", measure(score, threshold_of(score, calibration), scale)),
+        ("loss, original", measure(score, threshold_of(score, calibration[:1]), scale, brief=True)),
+        ("loss, variants", measure(score, threshold_of(score, calibration), scale, brief=True)),
     ]
     for name, ways in (("original", slice(1)), ("variants", slice(None))):
         # Views round the weights of the network that they are fitted on.
         rounded = copy.deepcopy(network)
         score = graph_score(rounded, fit_views(rounded, own[ways], others[ways], 0))
-        rows.append((f"views, {name}", measure(score, threshold_of(score, calibration[ways]), scale)))
+        rows.append((f"views, {name}", measure(score, threshold_of(score, calibration[ways]), scale, brief=True)))
     return rows
