@@ -132,7 +132,7 @@ def test_page_says_the_promise_the_variants_and_how_to_train_again(tmp_path, mod
     assert findings.manifest["promise"].words in text
     assert DEFAULT_VARIANTS["jpeg-28"].description in text
     assert "1 unreadable files and 2 copies" in text
-    assert "your anomalies" in text
+    assert "of your 12 anomalies found" in text
     assert "python -m training --data FOLDER --output model_artifacts/tiny --model gate --latent-size 3" in text
     assert "--variants original,jpeg-28" in text
     assert "--seed 7" in text

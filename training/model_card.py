@@ -32,7 +32,8 @@ class Facts:
         views: For each view its name, meaning, and how often it is above the threshold for a refused normal image
             and for an anomaly.
         is_circles: Whether it was trained on drawn circles.
-        has_own_anomalies: Whether the user's own bad examples are among the families.
+        own_anomalies: How many bad examples of the user's own are among the families; 0 for none.
+        has_endless_scores: Whether an image was odder than any number says.
         command: What trains it again.
     """
 
@@ -46,7 +47,8 @@ class Facts:
     always: list[str]
     views: list[dict[str, Any]]
     is_circles: bool
-    has_own_anomalies: bool
+    own_anomalies: int
+    has_endless_scores: bool
     command: str
 
 
@@ -71,7 +73,8 @@ def gather_facts(findings: Findings, judgements: Judgements) -> Facts:
         always=between(1, 2),
         views=_views(manifest, judgements),
         is_circles=manifest["data"]["kind"] == "circles",
-        has_own_anomalies=YOUR_ANOMALIES in families,
+        own_anomalies=len(findings.anomalies.get(YOUR_ANOMALIES, ())),
+        has_endless_scores=any(not np.isfinite(family.scores).all() for family in judgements.families.values()),
         command=_command(manifest),
     )
 

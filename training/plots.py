@@ -7,7 +7,9 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -62,6 +64,8 @@ def loss_curve(epoch_losses: Sequence[float]) -> Figure:
     few = len(epoch_losses) <= 40
     axes.plot(range(1, len(epoch_losses) + 1), epoch_losses, marker="o" if few else "", markersize=3, color=NORMAL)
     axes.set_yscale("log")
+    _plain_powers(axes.yaxis)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -87,6 +91,7 @@ def score_histogram(judgements: Judgements, logarithmic: bool) -> Figure:
     axes.axvline(judgements.threshold, color=INK, linestyle="--", label=f"threshold {judgements.threshold:.3g}")
     if logarithmic:
         axes.set_xscale("log")
+        _plain_powers(axes.xaxis)
     axes.yaxis.set_major_formatter(_percent)
     axes.legend()
     return figure
@@ -195,6 +200,13 @@ def latent_map(places: NDArray[np.float32], shares: Sequence[float], radii: Sequ
     else:
         axes.scatter(places[:, 0], places[:, 1], s=9, color=NORMAL, edgecolors="none")
     return figure
+
+
+def _plain_powers(axis: Axis) -> None:
+    """0.02, 0.05, 0.1 along a logarithmic axis, rather than powers of ten that crowd."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(lambda value, _position: f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _percent(share: float, _position: object = None) -> str:
