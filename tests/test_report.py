@@ -122,6 +122,7 @@ def test_page_opens_alone_and_shows_every_chart(tmp_path, models):
         assert (path.read_bytes() in embedded) == (path.name not in sheets)
     for png in embedded:
         Image.open(BytesIO(png)).verify()
+    assert not re.search(r"[a-z]\.[A-Z]", page.text)  # no sentence runs into the next
 
 
 def test_page_says_the_promise_the_variants_and_how_to_train_again(tmp_path, models):

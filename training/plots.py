@@ -204,7 +204,9 @@ def latent_map(places: NDArray[np.float32], shares: Sequence[float], radii: Sequ
 
 def _plain_powers(axis: Axis) -> None:
     """0.02, 0.05, 0.1 along a logarithmic axis, rather than powers of ten that crowd."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axis.get_view_interval()
+    steps = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 6, 8)
+    axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(lambda value, _position: f"{value:g}")
     axis.set_minor_formatter(NullFormatter())
 
