@@ -73,7 +73,7 @@ def findings_of(model, radii=(), families=("noise",), kind="circles", name="tiny
         "name": name,
         "architecture": Architecture(name="gate", arguments={"latent_size": network.encoder[-1].out_features}),
         "score": Architecture(name="views" if len(views) > 1 else "loss", arguments={}),
-        "preprocessing": PreprocessingRecord(**asdict(Preprocessing())),
+        "preprocessing": PreprocessingRecord(**asdict(Preprocessing(background=255 if kind == "circles" else 0))),
         "threshold": 0.5,
         "promise": make_promise(99, 0.05),
         "variants": list(tested),
@@ -122,7 +122,6 @@ def test_page_opens_alone_and_shows_every_chart(tmp_path, models):
         assert (path.read_bytes() in embedded) == (path.name not in sheets)
     for png in embedded:
         Image.open(BytesIO(png)).verify()
-    assert not re.search(r"[a-z]\.[A-Z]", page.text)  # no sentence runs into the next
 
 
 def test_page_says_the_promise_the_variants_and_how_to_train_again(tmp_path, models):
@@ -137,6 +136,8 @@ def test_page_says_the_promise_the_variants_and_how_to_train_again(tmp_path, mod
     assert "python -m training --data FOLDER --output model_artifacts/tiny --model gate --latent-size 3" in text
     assert "--variants original,jpeg-28" in text
     assert "--seed 7" in text
+    assert "the drawn ones are inverted" in text
+    assert not re.search(r"[a-z]\.[A-Z]", text), "a sentence runs into the next"
 
 
 def test_names_cannot_break_the_page(tmp_path, models):
