@@ -63,7 +63,7 @@ class BodyReader:
     @contextmanager
     def hold(self) -> Iterator["HeldBody"]:
         """For as long as a request needs its body; at the end its bytes go back to the budget."""
-        held = HeldBody(self)
+        held = HeldBody()
         try:
             yield held
         finally:
@@ -126,10 +126,9 @@ class BodyReader:
 class HeldBody:
     """How much of the budget one request takes."""
 
-    __slots__ = ("reader", "size")
+    __slots__ = ("size",)
 
-    def __init__(self, reader: BodyReader) -> None:
-        self.reader = reader
+    def __init__(self) -> None:
         self.size = 0
 
 

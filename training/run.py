@@ -86,6 +86,11 @@ class Plan:
     test_count: int = TEST_CIRCLES
     family_count: int = IMAGES_PER_FAMILY
 
+    @property
+    def architecture(self) -> Architecture:
+        """Of the network, as the manifest records it."""
+        return describe(self.model, self.latent_size, self.fit.loss)
+
 
 def train(plan: Plan) -> Artifact:
     """Whatever can be refused is refused before the long part.
@@ -107,7 +112,7 @@ def train(plan: Plan) -> Artifact:
     model, epoch_losses = _fit(plan, dataset)
 
     def fill(folder: Path) -> dict[str, Any]:
-        written, detector = _write_model(folder, model, describe(plan.model, plan.latent_size, plan.fit.loss))
+        written, detector = _write_model(folder, model, plan.architecture)
         check_agreement(written, detector, dataset.test.images)
         calibration = calibrate(detector, _sent(plan, dataset.calibration, dataset), promise)
         np.save(folder / CALIBRATION, calibration.scores)
@@ -126,7 +131,7 @@ def _fit(plan: Plan, dataset: Dataset) -> tuple[ScoredAutoencoder, list[float]]:
     """Network and score, from the training part alone."""
     variants = [variant for variant in plan.variants if variant.name not in SAME_PIXELS]
     images = decode_variants(dataset.train.originals, variants, dataset.preprocessing, plan.seed)
-    autoencoder = build(describe(plan.model, plan.latent_size, plan.fit.loss), plan.seed)
+    autoencoder = build(plan.architecture, plan.seed)
     if plan.score == "loss":
         return ScoredAutoencoder(autoencoder, LossScore()), fit(autoencoder, _flat(images), plan.fit, plan.seed)
     held_out = np.arange(images.shape[1]) % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
@@ -160,7 +165,7 @@ def _manifest_fields(
 ) -> dict[str, Any]:
     return {
         "name": plan.name,
-        "architecture": describe(plan.model, plan.latent_size, plan.fit.loss),
+        "architecture": plan.architecture,
         "score": model.scorer.description,
         "preprocessing": PreprocessingRecord(**asdict(dataset.preprocessing)),
         "threshold": threshold,
