@@ -12,7 +12,7 @@ from typing import Literal
 from app.errors import ArtifactError
 from app.logs import configure_logging
 from app.score import ScoreOptions, ScoringError, score
-from app.settings import Settings, SettingsError, read_settings
+from app.settings import Settings, SettingsError, read_settings, usable_cores
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,7 +101,7 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default="-", metavar="FILE", help="where rows go (default: -, standard output)")
     parser.add_argument("--format", choices=["csv", "jsonl"], help="default: jsonl for a FILE of that name, else csv")
     parser.add_argument(
-        "--workers", type=_positive, default=_usable_cores(), metavar="N", help="processes (default: one a core)"
+        "--workers", type=_positive, default=usable_cores(), metavar="N", help="processes (default: one a core)"
     )
     parser.add_argument("--fail-on-anomaly", action="store_true", help="exit 3 unless every file is a normal image")
 
@@ -118,12 +118,6 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
     return int(text)
-
-
-def _usable_cores() -> int:
-    if sys.platform == "darwin":  # which does not say which cores a process may use
-        return os.cpu_count() or 1
-    return len(os.sched_getaffinity(0))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """Images -> detections: runs the artifact's graph and ranks its scores among the calibration scores."""
 
 import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +14,8 @@ from app.artifact import Artifact
 from app.errors import ArtifactError
 from app.images import SIDE
 
+# Larger batches take as long for each image, and more memory.
+MOST_AT_ONCE = 32
 _OUTPUTS = ["reconstruction", "loss", "score", "views"]
 
 
@@ -49,15 +54,21 @@ class Ranking:
             calibration: (variants, n), each row sorted.
         """
         n = calibration.shape[1]
-        self._steps = np.unique(calibration)
-        at_least = np.stack([n - np.searchsorted(row, self._steps, side="left") for row in calibration])
+        steps = np.unique(calibration)
+        at_least = np.stack([n - np.searchsorted(row, steps, side="left") for row in calibration])
         # One entry more than steps: the p-value of whatever is odder than every calibration image.
-        self._p_values = np.append((1 + at_least.max(axis=0)) / (n + 1), 1 / (n + 1))
+        p_values = np.append((1 + at_least.max(axis=0)) / (n + 1), 1 / (n + 1))
+        # Python's own arrays: for one number, NumPy's search takes several times as long.
+        self._steps, self._p_values = array("d", steps.tolist()), array("d", p_values.tolist())
 
     def p_value(self, score: float) -> float:
-        """In (0, 1]; a score that is not a number ranks as the oddest."""
-        # searchsorted puts NaN behind everything, which is the rank that it should have.
-        return float(self._p_values[np.searchsorted(self._steps, np.float32(score), side="left")])
+        """In (0, 1]; a score that is not a number ranks as the oddest.
+
+        Args:
+            score: As the graph gives it, in single precision.
+        """
+        rank = bisect_left(self._steps, score) if score == score else len(self._steps)
+        return float(self._p_values[rank])
 
 
 class Detector:
@@ -88,19 +99,8 @@ class Detector:
         Returns:
             N detections, in order.
         """
-        reconstructions, losses, scores, views = self.run(images)
-        return [
-            Detection(
-                reconstruction=reconstructions[row],
-                loss=float(losses[row]),
-                score=float(scores[row]),
-                p_value=self._ranking.p_value(scores[row]),
-                # Not `score > threshold`: every comparison with NaN is false, and NaN must be refused.
-                is_anomaly=not (float(scores[row]) <= self.threshold),
-                views=views[row],
-            )
-            for row in range(len(images))
-        ]
+        parts = [images[start : start + MOST_AT_ONCE] for start in range(0, len(images), MOST_AT_ONCE)]
+        return [detection for part in parts for detection in self._detect(part)]
 
     def run(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """The graph alone, for calibration and measurement.
@@ -115,9 +115,19 @@ class Detector:
         reconstructions, losses, scores, views = self._session.run(_OUTPUTS, {"image": batch})
         return [reconstructions.reshape(-1, SIDE, SIDE), losses, scores, views]
 
+    def _detect(self, images: NDArray[np.float32]) -> Iterator[Detection]:
+        reconstructions, losses, scores, views = self.run(images)
+        rows = zip(reconstructions, losses.tolist(), scores.tolist(), views, strict=True)
+        for reconstruction, loss, score, view_values in rows:
+            # Not `score > threshold`: every comparison with NaN is false, and NaN must be refused.
+            is_anomaly = not score <= self.threshold
+            yield Detection(reconstruction, loss, score, self._ranking.p_value(score), is_anomaly, view_values)
+
     def view_p_values(self, detection: Detection) -> list[float]:
         """The rank of each view of one detection among the calibration images', as for the score."""
-        return [ranking.p_value(value) for ranking, value in zip(self._view_rankings, detection.views, strict=True)]
+        return [
+            ranking.p_value(value) for ranking, value in zip(self._view_rankings, detection.views.tolist(), strict=True)
+        ]
 
     def _warm_up(self) -> None:
         """Scores one blank image: the first call allocates, and a graph that does not fit shows here, not later."""

@@ -7,7 +7,6 @@ import re
 import time
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +19,8 @@ from app.tokens import TokenCheck
 logger = logging.getLogger(__name__)
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+_OUR_HEADERS = (b"x-request-id", _NO_SNIFFING[0])  # a classifier's own, passed on, give way
 _CLIENT_CLOSED_REQUEST = 499  # nobody reads it; for the access line alone
 
 
@@ -74,9 +75,8 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self.request_id
-            headers.setdefault("X-Content-Type-Options", "nosniff")
+            others = [header for header in message["headers"] if header[0] not in _OUR_HEADERS]
+            message["headers"] = [*others, (b"x-request-id", self.request_id.encode()), _NO_SNIFFING]
         await self._send(message)
 
     async def answer(self, response: ASGIApp, receive: Receive) -> None:

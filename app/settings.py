@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -109,6 +110,13 @@ class Settings(BaseSettings):
     @classmethod
     def _split_tokens(cls, value: object) -> object:
         return [token.strip() for token in value.split(",")] if isinstance(value, str) else value
+
+
+def usable_cores() -> int:
+    """How many cores this process may use; a limit on their time, as containers have, does not show."""
+    if sys.platform == "darwin":  # which does not say
+        return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:

@@ -7,7 +7,10 @@ import pytest
 from app.artifact import load_artifact
 from app.detector import Detector, Ranking
 from app.errors import ArtifactError
+from app.images import decode_image
+from app.settings import Settings
 from tests.conftest import write_tiny_artifact
+from training.circles import draw_circles, random_circles
 
 
 def p_value_by_definition(calibration: np.ndarray, score: float) -> float:
@@ -54,6 +57,18 @@ def test_each_image_of_a_batch_gets_its_own_row(tiny_detector: Detector) -> None
     together = tiny_detector.detect(images)
     alone = [tiny_detector.detect(image[np.newaxis])[0] for image in images]
     assert [detection.score for detection in together] == pytest.approx([detection.score for detection in alone])
+
+
+def test_the_default_artifact_judges_an_image_the_same_alone_and_in_a_batch() -> None:
+    """Promised to a millionth on any processor; tests/test_views.py has the bits."""
+    detector = Detector(load_artifact(Settings().artifact))
+    circles = draw_circles(random_circles(20, np.random.default_rng(1)))
+    drawn = [decode_image(circle, detector.artifact.preprocessing, 1_000_000) for circle in circles]
+    images = np.concatenate([drawn, np.random.default_rng(0).random((17, 28, 28), np.float32)])
+    alone = [detector.detect(image[np.newaxis])[0] for image in images]
+    for detection, other in zip(detector.detect(images), alone, strict=True):
+        assert detection.score == pytest.approx(other.score, rel=1e-6, abs=1e-6)
+        assert (detection.is_anomaly, detection.p_value) == (other.is_anomaly, other.p_value)
 
 
 def test_a_graph_that_does_not_run_is_an_artifact_error(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect
 
-from app.lanes import Lane, while_connected
+from app.detector import MOST_AT_ONCE, Detection, Detector
+from app.lanes import DetectionQueue, Lane, while_connected
 
 
 class Gate:
@@ -148,5 +151,96 @@ def test_a_deadline_around_a_watched_wait_is_a_timeout() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01), while_connected(never):
                 await asyncio.Event().wait()
+
+    run(scenario)
+
+
+def level(value: float) -> NDArray[np.float32]:
+    return np.full((28, 28), value, np.float32)
+
+
+@pytest.fixture
+def batches(tiny_detector: Detector, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images went through the network in each call."""
+    sizes: list[int] = []
+    detect = Detector.detect
+
+    def counting(self: Detector, images: NDArray[np.float32]) -> list[Detection]:
+        sizes.append(len(images))
+        return detect(self, images)
+
+    monkeypatch.setattr(Detector, "detect", counting)
+    return sizes
+
+
+def test_images_that_come_within_the_same_turns_of_the_loop_are_judged_together(
+    tiny_detector: Detector, batches: list[int]
+) -> None:
+    async def scenario() -> None:
+        queue = DetectionQueue(tiny_detector)
+
+        async def after(turns: int) -> Detection:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            return await queue.detect(level(turns / 10))
+
+        found = await asyncio.gather(*map(after, range(5)))
+        expected = [tiny_detector.detect(level(turns / 10)[np.newaxis])[0].loss for turns in range(5)]
+        assert [detection.loss for detection in found] == expected
+
+    run(scenario)
+    assert batches == [5, 1, 1, 1, 1, 1]
+
+
+def test_an_image_alone_is_judged_without_waiting_for_another(tiny_detector: Detector, batches: list[int]) -> None:
+    async def scenario() -> None:
+        queue = DetectionQueue(tiny_detector)
+        for _ in range(3):
+            assert (await queue.detect(level(1))).score == 0
+
+    run(scenario)
+    assert batches == [1, 1, 1]
+
+
+def test_more_images_than_fit_one_batch_take_several(tiny_detector: Detector, batches: list[int]) -> None:
+    async def scenario() -> None:
+        queue = DetectionQueue(tiny_detector)
+        count = 2 * MOST_AT_ONCE + 3
+        found = await asyncio.gather(*(queue.detect(level(place / count)) for place in range(count)))
+        losses = [detection.loss for detection in found]
+        assert losses == sorted(losses, reverse=True)
+        assert len(set(losses)) == count
+
+    run(scenario)
+    assert batches == [MOST_AT_ONCE, MOST_AT_ONCE, 3]
+
+
+def test_a_caller_that_went_away_takes_no_row(tiny_detector: Detector, batches: list[int]) -> None:
+    async def scenario() -> None:
+        queue = DetectionQueue(tiny_detector)
+        staying, leaving = (asyncio.create_task(queue.detect(level(value))) for value in (1, 0))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert (await staying).score == 0
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+
+    run(scenario)
+    assert batches == [1]
+
+
+def test_what_goes_wrong_in_the_network_reaches_every_caller(
+    tiny_detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Detector, images: NDArray[np.float32]) -> list[Detection]:
+        raise RuntimeError("out of order")
+
+    async def scenario() -> None:
+        queue = DetectionQueue(tiny_detector)
+        with monkeypatch.context() as patch:
+            patch.setattr(Detector, "detect", broken)
+            results = await asyncio.gather(*(queue.detect(level(1)) for _ in range(3)), return_exceptions=True)
+        assert [str(result) for result in results] == ["out of order"] * 3
+        assert (await queue.detect(level(1))).score == 0
 
     run(scenario)

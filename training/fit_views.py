@@ -63,7 +63,7 @@ def fit_views(autoencoder: Autoencoder, train: NDArray[np.uint8], held_out: NDAr
             views.features(*own).reshape(variants, -1, views.features.size),
             views.features(*other).reshape(variants, -1, views.features.size),
         )
-        complete = Views(latent_size, gaussians=gaussians.shape[0]).eval()
+        complete = Views(latent_size, gaussians=len(gaussians.typical)).eval()
         state = {**views.state_dict(), **{f"nearest.{name}": value for name, value in gaussians.state_dict().items()}}
         complete.load_state_dict(state)
         _fit_scales(complete, others, variants, len(fitted.images))
@@ -181,7 +181,7 @@ def _fit_gaussians(train: Tensor, held_out: Tensor) -> NearestGaussian:
             break
         chosen.append(worst)
     joined = NearestGaussian(train.shape[2], len(chosen))
-    for name, buffer in joined.named_buffers():
+    for name, buffer in joined.state_dict().items():
         buffer.copy_(torch.cat([getattr(own[index], name) for index in chosen], dim=-1))
     return joined
 

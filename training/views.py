@@ -12,16 +12,20 @@ Whatever is fitted (training.fit_views) is kept in buffers and weights, so that 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from app.artifact import Architecture, View
 from app.images import PIXELS, SIDE
-from training.scores import Redrawing, Scorer, reconstruction_loss
+from training.scores import Redrawing, Scorer
 
 TOP_PIXELS = 50
 BLUR_SIGMA = 1.0
 SSIM_WINDOW = 7
 MEASUREMENTS = 9
+# What is added to each measurement, but for the last, before its logarithm is taken. Nowhere less than 1e-7: the
+# exporter takes a smaller summand for zero, and the logarithm of nothing is infinite.
+_LEAST = (1e-6, 1e-4, 1e-5, 1e-6, 1e-6, 1e-2, 1e-4, 1e-6)
 
 VIEWS = (
     View(
@@ -62,22 +66,20 @@ class Measurements(nn.Module):
         """The same shape; so that a stroke redrawn half a pixel off does not count as an error."""
         return self.blur @ images @ self.blur.T
 
-    def dissimilarity(self, first: Tensor, second: Tensor) -> Tensor:
-        """(N,) 1 - SSIM over all 7x7 windows of two (N, 1, 28, 28)."""
-
-        def mean(planes: Tensor) -> Tensor:
-            return self.window @ planes @ self.window.T  # (N, 1, 22, 22)
-
+    def dissimilarity(self, pairs: Tensor) -> Tensor:
+        """(N, 1) 1 - SSIM over all 7x7 windows of the two pictures of each pair (N, 2, 28, 28)."""
         # Variances around each image's own level: around zero, those of a white paper would be lost in rounding.
-        level = first.mean(dim=(1, 2, 3), keepdim=True)
-        off_1, off_2 = mean(first - level), mean(second - level)
-        squares = mean((first - level).square() + (second - level).square())
+        level = _mean(pairs[:, 0])[:, :, None]  # (N, 1, 1)
+        first, second = pairs[:, 0] - level, pairs[:, 1] - level
+        planes = torch.stack([first, second, first.square() + second.square(), first * second], dim=1)
+        means = self.window @ planes @ self.window.T  # (N, 4, 22, 22)
+        off_1, off_2, squares, product = means[:, 0], means[:, 1], means[:, 2], means[:, 3]
         variances = squares - off_1.square() - off_2.square()
-        covariance = mean((first - level) * (second - level)) - off_1 * off_2
+        covariance = product - off_1 * off_2
         mean_1, mean_2 = off_1 + level, off_2 + level
         light = (2 * mean_1 * mean_2 + 0.01**2) / (mean_1.square() + mean_2.square() + 0.01**2)
         structure = (2 * covariance + 0.03**2) / (variances + 0.03**2)
-        return 1 - (light * structure).mean(dim=(1, 2, 3))
+        return 1 - _mean(light * structure)
 
     def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
         """
@@ -89,25 +91,23 @@ class Measurements(nn.Module):
             (N, 9): blurred largest errors, blurred 1 - SSIM, blurred relative error, loss, contrast, energy against
             the median image, total variation, sharpness, mean grey level.
         """
-        near_images, near_drawings = self.blurred(images), self.blurred(reconstructions)
-        errors = (near_images - near_drawings).square().flatten(1)  # (N, 784)
-        energy = (images - self.median).square().sum(dim=(1, 2, 3))
-        across = (images[..., 1:] - images[..., :-1]).abs().mean(dim=(1, 2, 3))
-        down = (images[:, :, 1:] - images[:, :, :-1]).abs().mean(dim=(1, 2, 3))
-        mean = images.mean(dim=(1, 2, 3))
-        contrast = (images - mean[:, None, None, None]).square().mean(dim=(1, 2, 3))
+        blurred = self.blurred(torch.cat([images, reconstructions], dim=1))  # (N, 2, 28, 28)
+        errors = (blurred[:, 0] - blurred[:, 1]).square().flatten(1)  # (N, 784)
+        energy = _sum((images - self.median).square())
+        across = _mean((images[..., 1:] - images[..., :-1]).abs())
+        down = _mean((images[:, :, 1:] - images[:, :, :-1]).abs())
+        mean = _mean(images)
         columns = [
-            _log(errors.topk(TOP_PIXELS, dim=1).values.mean(dim=1), 1e-6),
-            _log(self.dissimilarity(near_images, near_drawings), 1e-4),
-            _log(errors.sum(dim=1) / (energy + 1), 1e-5),
-            _log(reconstruction_loss(images, reconstructions), 1e-6),
-            _log(contrast, 1e-6),
-            _log(energy, 1e-2),
-            _log(across + down, 1e-4),
-            _log((images - near_images).square().mean(dim=(1, 2, 3)), 1e-6),
-            mean,
+            _mean(errors.topk(TOP_PIXELS, dim=1, sorted=False).values),
+            self.dissimilarity(blurred),
+            _sum(errors) / (energy + 1),
+            _mean((images - reconstructions).square()),
+            _mean((images.flatten(1) - mean).square()),
+            energy,
+            across + down,
+            _mean((images[:, 0] - blurred[:, 0]).square()),
         ]
-        return torch.stack(columns, dim=1)
+        return torch.cat([_log(torch.cat(columns, dim=1), _LEAST), mean], dim=1)
 
 
 class ExpectedErrors(nn.Module):
@@ -173,9 +173,9 @@ class Features(nn.Module):
         """
         centred = residuals - self.residual_mean
         components = centred @ self.basis  # (N, components), each of variance 1
-        explained = (components.square() * self.variances).sum(dim=1)
-        left_over = _log(centred.square().sum(dim=1) - explained, 1e-4)
-        values = torch.cat([components, left_over[:, None], measurements], dim=1)
+        explained = components.square() @ self.variances[:, None]
+        left_over = _log(_sum(centred.square()) - explained, 1e-4)
+        values = torch.cat([components, left_over, measurements], dim=1)
         return (values - self.plain_mean) / self.plain_scale
 
     def standardised(self, latents: Tensor) -> Tensor:
@@ -199,22 +199,25 @@ class NearestGaussian(nn.Module):
     offsets: Tensor
     typical: Tensor
     spread: Tensor
+    own: Tensor
 
     def __init__(self, size: int, gaussians: int) -> None:
         super().__init__()
-        self.shape = (gaussians, size)
         self.register_buffer("whitening", torch.zeros(size, gaussians * size))
         self.register_buffer("offsets", torch.zeros(gaussians * size))
         self.register_buffer("typical", torch.zeros(gaussians))
         self.register_buffer("spread", torch.ones(gaussians))
+        # (gaussians * size, gaussians): which columns of the whitening are whose.
+        self.register_buffer("own", torch.eye(gaussians).repeat_interleave(size, dim=0), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (N, size) -> (N,) logarithm of the squared Mahalanobis distance to the nearest Gaussian.
 
         Scaled for each: 0 is the median of its own variant on held-out images, 1 the 99% quantile.
         """
-        white = (features @ self.whitening - self.offsets).reshape(-1, *self.shape)  # (N, gaussians, size)
-        distances = (_log(white.square().sum(dim=2), 1e-3) - self.typical) / self.spread  # (N, gaussians)
+        white = features @ self.whitening - self.offsets  # (N, gaussians * size)
+        squares = white.square() @ self.own  # (N, gaussians)
+        distances = (_log(squares, 1e-3) - self.typical) / self.spread
         return distances.amin(dim=1)
 
 
@@ -265,14 +268,33 @@ class Views(Scorer):
     def forward(self, redrawing: Redrawing) -> tuple[Tensor, Tensor]:
         """Scores (N,), the largest view of each image, and the views (N, views)."""
         views = (self.unscaled(redrawing) - self.typical) / self.spread
-        # Adds nothing, but for an image that is not a number: the largest of several may swallow it.
-        return views.amax(dim=1) + 0 * redrawing.losses, views
+        return views.amax(dim=1), views
 
 
-def _log(values: Tensor, least: float) -> Tensor:
-    # Not less than 1e-7: the exporter takes a smaller summand for zero, and the logarithm of nothing is infinite.
-    assert least >= 1e-7
-    return torch.log(values.clamp_min(0) + least)
+# ONNX Runtime gives an image the same bits alone and in any batch, as long as its graph keeps to two rules. Rows are
+# added up by a matrix product, for the order in which a sum takes numbers depends on where their row lies in memory.
+# And logarithms are taken of whole rows of sixteen, for what is left over at the end of a tensor is computed in
+# another way. (tests/test_views.py compares.)
+_LANES = 16
+
+
+def _sum(values: Tensor) -> Tensor:
+    """(N, ...) -> (N, 1)."""
+    rows = values.flatten(1)
+    return rows @ rows.new_ones(rows.shape[1], 1)
+
+
+def _mean(values: Tensor) -> Tensor:
+    """(N, ...) -> (N, 1)."""
+    rows = values.flatten(1)
+    return rows @ rows.new_full((rows.shape[1], 1), 1 / rows.shape[1])
+
+
+def _log(values: Tensor, least: float | tuple[float, ...]) -> Tensor:
+    """(N, k) -> (N, k), the logarithms of the values, but of none below zero, plus `least`: one, or one a column."""
+    columns = values.shape[1]
+    padded = F.pad(values.clamp_min(0) + values.new_tensor(least), (0, -columns % _LANES), value=1.0)
+    return padded.log()[:, :columns]
 
 
 def _blur_matrix(sigma: float) -> Tensor:
