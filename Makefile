@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test test-browser test-container test-fuzz test-integrations test-kubernetes test-replicas fuzz soak bench bench-serving bench-scoring bench-reduction bench-detection bench-gate bench-scaling example-digits train lint format lock clean
+.PHONY: help run test test-browser test-container test-fuzz test-integrations test-kubernetes test-replicas test-retraining fuzz soak bench bench-serving bench-scoring bench-reduction bench-detection bench-gate bench-scaling example-digits train lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -118,6 +118,9 @@ fuzz: .venv-dev/.fuzz  ## Fuzz for an hour; findings land in build/fuzz
 
 soak: .venv-dev/.installed  ## A real server under a mix of good, bad and large images for 20 minutes
 	$(DEV) -m benchmarks.soak
+
+test-retraining: .venv-dev/.installed  ## Train the default artifact anew, and compare its figures (6 minutes)
+	$(DEV) -m pytest -m retraining
 
 train: .venv-dev/.installed  ## Train the default artifact anew
 	$(DEV) -m training --output model_artifacts/circles
