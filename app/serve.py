@@ -20,6 +20,10 @@ from app.protocol import GateProtocol
 from app.reload import load_detector
 from app.settings import Settings
 
+# An idle connection is kept for longer than clients and balancers keep theirs (httpx 5 seconds, nginx and clouds 60):
+# whoever closes first closes in peace; a server that does may do it under the next request.
+_KEEP_ALIVE_SECONDS = 75
+
 logger = logging.getLogger(__name__)
 
 
@@ -67,6 +71,7 @@ class GateServer(uvicorn.Server):
             proxy_headers=False,  # nothing here goes by the client's address
             log_config=None,
             server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=math.ceil(settings.request_timeout_seconds),
         )
         super().__init__(config)

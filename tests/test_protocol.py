@@ -83,7 +83,7 @@ def test_what_is_not_http_gets_a_problem(server: Server) -> None:
 
 
 def test_requests_sent_ahead_are_answered_in_order(server: Server) -> None:
-    answer = ask(server, (HEAD + b"\r\n") * 3)
+    answer = ask(server, (HEAD + b"\r\n") * 2 + HEAD + b"Connection: close\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200") == 3
 
 

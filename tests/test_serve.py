@@ -1,6 +1,8 @@
+import http.client
 import os
 import signal
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,6 +42,16 @@ def test_sigterm_completes_what_is_in_work_and_exits_with_0(tiny_artifact: Path)
         assert answer_of(connection).startswith(b"HTTP/1.1 200")
         assert server.exit_code() == 0
         assert not any("Traceback" in line for line in server.log)
+
+
+def test_an_idle_connection_outlives_what_clients_keep_theirs_for(tiny_artifact: Path) -> None:
+    with Server(artifact=tiny_artifact) as server:
+        connection = http.client.HTTPConnection(*server.address, timeout=5)
+        for idle_seconds in (5.5, 0):
+            connection.request("GET", "/livez")
+            assert connection.getresponse().read() is not None
+            time.sleep(idle_seconds)  # uvicorn's own limit is 5 seconds, as httpx's is
+        connection.close()
 
 
 def test_readiness_goes_off_before_requests_are_refused(tiny_artifact: Path) -> None:
