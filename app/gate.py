@@ -100,8 +100,8 @@ def add_gate_routes(app: FastAPI) -> None:
         **documented(*(one for one in judging if one.status < 500), NotAdmitted, PartialBody, CannotJudgeNow),
     }
     for method in _METHODS:
-        _add(app, method, "/v1/gate/{path:path}", gate, "Forward to the classifier what is normal", forwards)
-        _add(app, method, "/v1/authz/{path:path}", authorize, "Envoy ext_authz: 200 admits", admits)
+        _add(app, method, "/v1/gate/{path:rest}", gate, "Forward to the classifier what is normal", forwards)
+        _add(app, method, "/v1/authz/{path:rest}", authorize, "Envoy ext_authz: 200 admits", admits)
 
 
 async def gate(request: Request) -> ASGIApp:

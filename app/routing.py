@@ -5,11 +5,21 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
+
+
+class _RestOfPath(PathConvertor):
+    """`{name:rest}`: like Starlette's `path`, but with line breaks, which a client may well escape into a path."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("rest", _RestOfPath())
 
 
 class LeanRoute(APIRoute):

@@ -165,7 +165,15 @@ def test_method_is_forwarded(gate: TestClient, classifier: FakeClassifier, metho
 
 @pytest.mark.parametrize(
     "path",
-    ["/a%2Fb/../c%20d;v=1//e/", "//elsewhere.example/x", "/x?q=%20+&&a=%2F", "/?", "/@elsewhere.example/", "/%00"],
+    [
+        "/a%2Fb/../c%20d;v=1//e/",
+        "//elsewhere.example/x",
+        "/x?q=%20+&&a=%2F",
+        "/?",
+        "/@elsewhere.example/",
+        "/%00",
+        "/a%0Ab%0D%0A",
+    ],
 )
 def test_path_and_query_arrive_byte_for_byte(
     make_server: Callable[..., int], classifier: FakeClassifier, path: str
@@ -336,6 +344,7 @@ def test_authz_admits_with_200_and_refuses_with_403(client: TestClient) -> None:
     assert refused.status_code == 403
     assert refused.json()["prediction"]["is_anomaly"] is True
     assert client.get("/v1/authz/").status_code == 200
+    assert client.get("/v1/authz/line%0Abreak%0A").status_code == 200
     assert client.post("/v1/authz/").status_code == 400
 
 

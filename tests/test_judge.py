@@ -117,6 +117,24 @@ def test_large_decodes_take_turns_while_small_ones_pass(tiny_detector: Detector)
     asyncio.run(scenario())
 
 
+def test_on_one_core_an_ordinary_jpeg_needs_no_thread(tiny_detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        judge = judge_of(tiny_detector)
+        async with occupied(judge.light) as release:
+            with judge.admit(stay) as turn:
+                await asyncio.wait_for(turn.judge(noise(400, image_format="JPEG")), 2)
+            with judge.admit(stay) as turn:
+                waiting = asyncio.create_task(turn.judge(noise(400)))
+                await asyncio.sleep(0.05)
+                assert not waiting.done()
+                release.set()
+                await waiting
+        judge.close()
+
+    monkeypatch.setattr("app.judge.usable_cores", lambda: 1)
+    asyncio.run(scenario())
+
+
 def test_a_file_of_a_batch_that_cannot_be_judged_gives_its_refusal_in_its_place(tiny_detector: Detector) -> None:
     async def scenario() -> None:
         judge = judge_of(tiny_detector)
