@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test test-browser test-container test-fuzz test-integrations test-kubernetes test-replicas test-retraining fuzz soak bench bench-serving bench-scoring bench-reduction bench-detection bench-gate bench-scaling example-digits train lint format lock clean
+.PHONY: help run test test-browser test-container test-fuzz test-integrations test-kubernetes test-replicas test-retraining fuzz soak bench bench-serving bench-scoring bench-reduction bench-training bench-detection bench-gate bench-scaling example-digits train lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -138,6 +138,9 @@ bench-serving: .venv-dev/.benchmarks  ## Requests a second beside peers and ceil
 
 bench-scoring: .venv-dev/.benchmarks  ## Files a second of `app score` beside merely decoding them (3 minutes)
 	$(DEV) -m benchmarks.scoring
+
+bench-training: .venv-dev/.installed  ## The tutorial's training in its own way and in ours, with the same losses (3 minutes)
+	$(DEV) -m benchmarks.training
 
 bench-reduction: .venv-dev/.installed  ## What decoding JPEGs at a fraction does to grey levels and verdicts
 	$(DEV) -m benchmarks.reduction
