@@ -1,0 +1,157 @@
+"""`python -m app score --engine ray`: the same rows by Ray Data, on one machine or on many, into a folder of Parquet.
+
+Ray spreads the work and repeats what a lost machine had in hand; here stand only what is still to be scored, and the
+scoring. Imported when it is asked for: the service needs neither Ray nor Arrow.
+"""
+
+import math
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.artifact import Artifact, load_artifact
+from app.locations import Location
+from app.row_files import SCHEMA, RowFiles
+from app.score import INTERRUPTED, ScoringError, Tally, stopped_by_signals
+from app.scorer import Row, Scorer, printable
+from app.settings import Settings
+
+# Ray sends usage data too, unless it is told not to before it is imported.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+import ray
+from ray.data import ActorPoolStrategy, Dataset
+from ray.exceptions import RayError
+
+# What is scored at once, repeated after a loss, and written as one Parquet file: seconds of work for small images, and
+# ten million of them are five thousand Parquet files.
+_BATCH_FILES = 2048
+# Read at the same time from anything but a disk, of which each file takes two round trips.
+_READS_AHEAD = 16
+
+
+class ScoringActor:
+    """One process on one core of the cluster, with a detector of its own; the artifact comes with it."""
+
+    def __init__(self, artifact: Artifact, settings: Settings, source: Location, folder: str, output: RowFiles) -> None:
+        self._scorer = Scorer(artifact, settings)
+        self._max_bytes = settings.max_upload_bytes
+        self._source = source
+        self._folder = folder
+        self._output = output
+        self._readers = ThreadPoolExecutor(_READS_AHEAD)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Scores a batch and writes its rows.
+
+        Args:
+            batch: `path`, the bytes of a file's name.
+
+        Returns:
+            `is_anomaly` and `error` of each.
+        """
+        names = iter([os.fsdecode(name) for name in batch["path"].to_pylist()])
+        chunks = iter(lambda: list(islice(names, _READS_AHEAD)), [])
+        score = self._score_on_disk if self._source.is_on_disk else self._score_elsewhere
+        rows = pa.Table.from_pylist([row._asdict() for chunk in chunks for row in score(chunk)], schema=SCHEMA)
+        self._output.write(rows)
+        return rows.select(["is_anomaly", "error"])
+
+    def _score_on_disk(self, names: list[str]) -> list[Row]:
+        # Rows name files as the command line did; this process runs in another folder.
+        rows = self._scorer.score([os.path.join(self._folder, name) for name in names])
+        return [row._replace(path=printable(name)) for row, name in zip(rows, names, strict=True)]
+
+    def _score_elsewhere(self, names: list[str]) -> list[Row]:
+        contents = {name: self._readers.submit(self._source.read, name, self._max_bytes + 1) for name in names}
+        return self._scorer.score(names, lambda name: contents.pop(name).result())
+
+
+def score_with_ray(settings: Settings, source: str, output: str, actors: int | None, fail_on_anomaly: bool) -> int:
+    """Scores what OUTPUT has no row of yet.
+
+    Joins the cluster that RAY_ADDRESS names or that runs on this machine, or makes this machine one meanwhile.
+
+    Args:
+        settings: Artifact and limits; the actors get both, and need no copy of the artifact's folder.
+        source: File, folder or URL to read.
+        output: Folder or URL for Parquet files; of one run at a time.
+        actors: At most so many; by default one for each core of the cluster.
+        fail_on_anomaly: As for `app.score.Tally.exit_code`, of all rows in OUTPUT.
+
+    Raises:
+        ArtifactError: The artifact cannot be used.
+        ScoringError: INPUT or OUTPUT cannot be used, or Ray gave up.
+    """
+    artifact = load_artifact(settings.artifact)
+    origin, files = Location.of(source), RowFiles(Location.of(output))
+    if origin.contains(files.location):
+        raise ScoringError(f"{output} lies within {source}, and would be scored the next time: name another folder.")
+    next(origin.files(), None)  # an INPUT that is not there is said before anything is made or started
+    limits = settings.model_dump(include={"max_upload_bytes", "max_image_pixels"})
+    files.claim({"model": artifact.version, **limits})
+    tally = Tally()
+    try:
+        with stopped_by_signals():
+            scored = _score_missing(artifact, settings, origin, files, actors, tally)
+    except KeyboardInterrupt:
+        print(f"imagegate: interrupted; the same command goes on after what {output} holds.", file=sys.stderr)
+        return INTERRUPTED
+    except (RayError, ConnectionError) as error:
+        # Of an exception in an actor the cause alone: its trace is in what Ray has logged.
+        reason = getattr(error, "cause", None) or error
+        raise ScoringError(f"{reason}\nThe same command goes on after what {output} holds.") from error
+    print(f"imagegate: {tally}; {scored} of them were scored now.", file=sys.stderr)
+    return tally.exit_code(fail_on_anomaly)
+
+
+def _score_missing(
+    artifact: Artifact, settings: Settings, origin: Location, files: RowFiles, actors: int | None, tally: Tally
+) -> int:
+    # Before OUTPUT is read: an earlier run that was killed has ended by then on the machines, too.
+    ray.init(include_dashboard=False)
+    actors = actors or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    written = files.written()
+    _count(written, tally)
+    missing = _missing(origin, written["path"])
+    if not len(missing):
+        return 0
+    scored = _batches(missing, actors).map_batches(
+        ScoringActor,
+        fn_constructor_args=(artifact, settings, origin, os.getcwd(), files),
+        batch_size=None,
+        batch_format="pyarrow",
+        # From one on: when a machine is lost for good, its actors find their place as others run out of work.
+        compute=ActorPoolStrategy(min_size=1, initial_size=actors, max_size=actors),
+        num_cpus=1,
+    )
+    for rows in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
+        _count(rows, tally)
+    return len(missing)
+
+
+def _batches(paths: pa.ChunkedArray, actors: int) -> Dataset:
+    # Four an actor at least, so that the last ones end together.
+    size = min(_BATCH_FILES, math.ceil(len(paths) / (4 * actors)))
+    table = pa.table({"path": paths})
+    return ray.data.from_arrow([table.slice(start, size) for start in range(0, len(table), size)])
+
+
+def _missing(origin: Location, written: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Of the files in `origin` those that are not in `written`, as bytes: a name may be anything."""
+    names = origin.files()
+    files, rows = [], []
+    while chunk := list(islice(names, _BATCH_FILES)):  # Arrow takes a fraction of what Python's strings take
+        files.append(pa.array([os.fsencode(name) for name in chunk], pa.large_binary()))
+        rows.append(pa.array([printable(name) for name in chunk], pa.string()))
+    known = pc.is_in(pa.chunked_array(rows, pa.string()), value_set=written)
+    return pa.chunked_array(files, pa.large_binary()).filter(pc.invert(known))
+
+
+def _count(rows: pa.Table, tally: Tally) -> None:
+    tally.files += len(rows)
+    tally.anomalies += pc.sum(rows["is_anomaly"]).as_py() or 0
+    tally.problems += len(rows) - rows["error"].null_count
