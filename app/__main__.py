@@ -87,7 +87,8 @@ def _score_with_ray(settings: Settings, parsed: argparse.Namespace) -> int:
         from app.score_ray import score_with_ray  # not above: an extra, and a large one
     except ModuleNotFoundError as error:
         raise ScoringError(f"there is no {error.name}: --engine ray needs `pip install '.[ray]'`.") from error
-    return score_with_ray(settings, *parsed.paths, actors=parsed.workers, fail_on_anomaly=parsed.fail_on_anomaly)
+    source, output = parsed.paths
+    return score_with_ray(settings, source, output, parsed.workers, parsed.fail_on_anomaly)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

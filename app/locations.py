@@ -19,7 +19,7 @@ class Location:
     Attributes:
         filesystem: Arrow's; it travels to other machines with what it was configured by.
         path: Within the file system; absolute on a disk.
-        prefix: What the names of files have in front of their path: none on a disk, else of the URL, without credentials.
+        prefix: What the names of files have in front of their path: nothing on a disk, else of the URL, no credentials.
         name: As it was given, without credentials and options; on a disk the names of files begin with it.
     """
 
@@ -55,11 +55,11 @@ class Location:
         return self.filesystem.type_name == "local"
 
     def contains(self, other: "Location") -> bool:
-        same = self.filesystem.equals(other.filesystem) and self.prefix == other.prefix
+        same: bool = self.filesystem.equals(other.filesystem) and self.prefix == other.prefix
         return same and f"{other.path}/".startswith(f"{self.path.rstrip('/')}/")
 
     def files(self) -> Iterator[str]:
-        """Names of all files, in the order of `find_files` and without hidden ones, as there.
+        """Names of all files, but of hidden ones and of those in hidden folders (a leading dot), as `find_files`.
 
         Raises:
             ScoringError: There is nothing, or it cannot be listed.
@@ -71,20 +71,18 @@ class Location:
             if self.is_on_disk:  # Arrow's own walk knows only names that are UTF-8
                 yield from find_files([self.name])
             elif found.is_file:
-                yield self.prefix + self.path
+                yield self.name
             else:
-                yield from self._files_below(self.path)
+                yield from self._files_elsewhere()
         except (pa.ArrowException, OSError) as error:
             raise ScoringError(f"{self.name} cannot be listed: {error}.") from error
 
-    def _files_below(self, folder: str) -> Iterator[str]:
-        # One folder at a time: all at once, ten million files would take gigabytes.
-        found = sorted(self.filesystem.get_file_info(fs.FileSelector(folder)), key=lambda one: one.base_name)
-        found = [one for one in found if not one.base_name.startswith(".")]
-        yield from (self.prefix + one.path for one in found if one.is_file)
-        for one in found:
-            if one.type == fs.FileType.Directory:
-                yield from self._files_below(one.path)
+    def _files_elsewhere(self) -> Iterator[str]:
+        # All at once, 200 bytes a file: folder by folder, Arrow does not find S3's objects with an empty part (a//b).
+        for info in self.filesystem.get_file_info(fs.FileSelector(self.path, recursive=True)):
+            parts = info.path.removeprefix(self.path).split("/")
+            if info.is_file and not any(part.startswith(".") for part in parts):
+                yield self.prefix + info.path
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """A file's content; of a larger one the first `max_bytes`.

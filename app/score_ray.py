@@ -51,14 +51,19 @@ class ScoringActor:
             batch: `path`, the bytes of a file's name.
 
         Returns:
-            `is_anomaly` and `error` of each.
+            `is_anomaly` and `error` of each, and in `failure` why the rows could not be written.
         """
         names = iter([os.fsdecode(name) for name in batch["path"].to_pylist()])
         chunks = iter(lambda: list(islice(names, _READS_AHEAD)), [])
         score = self._score_on_disk if self._source.is_on_disk else self._score_elsewhere
         rows = pa.Table.from_pylist([row._asdict() for chunk in chunks for row in score(chunk)], schema=SCHEMA)
-        self._output.write(rows)
-        return rows.select(["is_anomaly", "error"])
+        failure = None
+        try:
+            self._output.write(rows)
+        except (pa.ArrowException, OSError) as error:  # what is raised, Ray would wrap in pages of its own
+            failure = str(error)
+        failures = pa.array([failure] * len(rows), pa.string())
+        return rows.select(["is_anomaly", "error"]).append_column("failure", failures)
 
     def _score_on_disk(self, names: list[str]) -> list[Row]:
         # Rows name files as the command line did; this process runs in another folder.
@@ -95,15 +100,15 @@ def score_with_ray(settings: Settings, source: str, output: str, actors: int | N
     files.claim({"model": artifact.version, **limits})
     tally = Tally()
     try:
-        with stopped_by_signals():
+        # Before OUTPUT is read: by then an earlier run that was killed has ended on every machine.
+        ray.init(include_dashboard=False)
+        with stopped_by_signals():  # Ray has set handlers of its own
             scored = _score_missing(artifact, settings, origin, files, actors, tally)
     except KeyboardInterrupt:
         print(f"imagegate: interrupted; the same command goes on after what {output} holds.", file=sys.stderr)
         return INTERRUPTED
     except (RayError, ConnectionError) as error:
-        # Of an exception in an actor the cause alone: its trace is in what Ray has logged.
-        reason = getattr(error, "cause", None) or error
-        raise ScoringError(f"{reason}\nThe same command goes on after what {output} holds.") from error
+        raise ScoringError(f"{error}\nThe same command goes on after what {output} holds.") from error
     print(f"imagegate: {tally}; {scored} of them were scored now.", file=sys.stderr)
     return tally.exit_code(fail_on_anomaly)
 
@@ -111,8 +116,6 @@ def score_with_ray(settings: Settings, source: str, output: str, actors: int | N
 def _score_missing(
     artifact: Artifact, settings: Settings, origin: Location, files: RowFiles, actors: int | None, tally: Tally
 ) -> int:
-    # Before OUTPUT is read: an earlier run that was killed has ended by then on the machines, too.
-    ray.init(include_dashboard=False)
     actors = actors or max(1, int(ray.cluster_resources().get("CPU", 1)))
     written = files.written()
     _count(written, tally)
@@ -129,6 +132,9 @@ def _score_missing(
         num_cpus=1,
     )
     for rows in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for failure in rows["failure"].drop_null()[:1]:
+            name = files.location.name
+            raise ScoringError(f"{name} cannot be written: {failure}.\nThe same command goes on after what it holds.")
         _count(rows, tally)
     return len(missing)
 
