@@ -55,8 +55,10 @@ class Location:
         return self.filesystem.type_name == "local"
 
     def contains(self, other: "Location") -> bool:
-        same: bool = self.filesystem.equals(other.filesystem) and self.prefix == other.prefix
-        return same and f"{other.path}/".startswith(f"{self.path.rstrip('/')}/")
+        """Whether this is a folder in which the other one is, or the same."""
+        if self.prefix != other.prefix or not self.filesystem.equals(other.filesystem):
+            return False
+        return f"{other.path}/".startswith(f"{self.path.rstrip('/')}/")
 
     def files(self) -> Iterator[str]:
         """Names of all files, but of hidden ones and of those in hidden folders (a leading dot), as `find_files`.

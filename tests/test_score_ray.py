@@ -9,7 +9,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from tests.conftest import circle_picture, encoded, picture, write_tiny_artifact
 from tests.ray_cluster import Cluster
 from tests.servers import ROOT, wait_until
 
+pa = pytest.importorskip("pyarrow", reason="`make test-ray` installs it")
 pq = pytest.importorskip("pyarrow.parquet", reason="`make test-ray` installs it")
 moto_server = pytest.importorskip("moto.server", reason="`make test-ray` installs it")
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -175,6 +179,42 @@ def test_a_lost_machine_costs_no_row_and_doubles_none(
     assert code == 0, errors
     assert errors[-1].startswith("imagegate: 4000 files:")
     assert_each_once(output, many)
+
+
+class Halting:
+    """A file system that stands still in the middle of a file, as when its machine is lost."""
+
+    type_name = "local"
+
+    def __init__(self, filesystem: Any) -> None:
+        self._filesystem = filesystem
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._filesystem, name)
+
+    @contextmanager
+    def open_output_stream(self, path: str) -> Iterator[Any]:
+        with self._filesystem.open_output_stream(path) as stream:
+            yield SimpleNamespace(write=lambda content: stream.write(content[:100]))
+        raise KeyboardInterrupt
+
+
+def test_a_file_of_rows_is_there_once_and_whole_or_not_at_all(tmp_path: Path) -> None:
+    from app.locations import Location
+    from app.row_files import SCHEMA, RowFiles
+
+    location = Location.of(str(tmp_path / "rows"))
+    files = RowFiles(location)
+    files.claim({"model": "sha256:0"})
+    rows = pa.Table.from_pylist([{"path": "a.png"}, {"path": "b.png"}], schema=SCHEMA)
+    with pytest.raises(KeyboardInterrupt):
+        RowFiles(replace(location, filesystem=Halting(location.filesystem))).write(rows)
+    assert [file.suffix for file in sorted((tmp_path / "rows").iterdir())] == [".tmp", ".json"]
+    for _ in range(2):  # by a machine that was taken for lost, and by the one in its place
+        files.write(rows)
+    files.claim({"model": "sha256:0"})
+    assert [file.suffix for file in sorted((tmp_path / "rows").iterdir())] == [".parquet", ".json"]
+    assert files.written()["path"].to_pylist() == ["a.png", "b.png"]
 
 
 @pytest.fixture
