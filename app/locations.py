@@ -52,7 +52,7 @@ class Location:
 
     @property
     def is_on_disk(self) -> bool:
-        return self.filesystem.type_name == "local"
+        return bool(self.filesystem.type_name == "local")
 
     def contains(self, other: "Location") -> bool:
         """Whether this is a folder in which the other one is, or the same."""

@@ -127,8 +127,7 @@ def _score_missing(
         fn_constructor_args=(artifact, settings, origin, os.getcwd(), files),
         batch_size=None,
         batch_format="pyarrow",
-        # From one on: when a machine is lost for good, its actors find their place as others run out of work.
-        compute=ActorPoolStrategy(min_size=1, initial_size=actors, max_size=actors),
+        compute=ActorPoolStrategy(size=actors),
         num_cpus=1,
     )
     for rows in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
