@@ -60,26 +60,36 @@ class Location:
             return False
         return f"{other.path}/".startswith(f"{self.path.rstrip('/')}/")
 
+    def check(self) -> None:
+        """
+        Raises:
+            ScoringError: There is nothing, or nobody who could tell.
+        """
+        try:
+            found = self.filesystem.get_file_info(self.path)
+        except (pa.ArrowException, OSError) as error:
+            raise ScoringError(f"{self.name} cannot be read: {error}.") from error
+        if found.type == fs.FileType.NotFound:
+            raise ScoringError(f"There is no file or folder {self.name}.")
+
     def files(self) -> Iterator[str]:
         """Names of all files, but of hidden ones and of those in hidden folders (a leading dot), as `find_files`.
 
         Raises:
-            ScoringError: There is nothing, or it cannot be listed.
+            ScoringError: They cannot be listed.
         """
+        if self.is_on_disk:  # Arrow's own walk knows only names that are UTF-8
+            yield from find_files([self.name])
+            return
         try:
-            found = self.filesystem.get_file_info(self.path)
-            if found.type == fs.FileType.NotFound:
-                raise ScoringError(f"There is no file or folder {self.name}.")
-            if self.is_on_disk:  # Arrow's own walk knows only names that are UTF-8
-                yield from find_files([self.name])
-            elif found.is_file:
-                yield self.name
-            else:
-                yield from self._files_elsewhere()
+            yield from self._files_elsewhere()
         except (pa.ArrowException, OSError) as error:
             raise ScoringError(f"{self.name} cannot be listed: {error}.") from error
 
     def _files_elsewhere(self) -> Iterator[str]:
+        if self.filesystem.get_file_info(self.path).is_file:
+            yield self.name
+            return
         # All at once, 200 bytes a file: folder by folder, Arrow does not find S3's objects with an empty part (a//b).
         for info in self.filesystem.get_file_info(fs.FileSelector(self.path, recursive=True)):
             parts = info.path.removeprefix(self.path).split("/")

@@ -7,6 +7,7 @@ scoring. Imported when it is asked for: the service needs neither Ray nor Arrow.
 import math
 import os
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
@@ -23,7 +24,7 @@ from app.settings import Settings
 # Ray sends usage data too, unless it is told not to before it is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray
-from ray.data import ActorPoolStrategy, Dataset
+from ray.data import ActorPoolStrategy
 from ray.exceptions import RayError
 
 # What is scored at once, repeated after a loss, and written as one Parquet file: seconds of work for small images, and
@@ -31,6 +32,8 @@ from ray.exceptions import RayError
 _BATCH_FILES = 2048
 # Read at the same time from anything but a disk, of which each file takes two round trips.
 _READS_AHEAD = 16
+
+_AGAIN = "The same command goes on after the rows that are written."
 
 
 class ScoringActor:
@@ -93,67 +96,61 @@ def score_with_ray(settings: Settings, source: str, output: str, actors: int | N
     """
     artifact = load_artifact(settings.artifact)
     origin, files = Location.of(source), RowFiles(Location.of(output))
+    name = files.location.name
     if origin.contains(files.location):
-        raise ScoringError(f"{output} lies within {source}, and would be scored the next time: name another folder.")
-    next(origin.files(), None)  # an INPUT that is not there is said before anything is made or started
-    limits = settings.model_dump(include={"max_upload_bytes", "max_image_pixels"})
-    files.claim({"model": artifact.version, **limits})
+        raise ScoringError(f"{name} lies within {origin.name}, and would be scored the next time: name another folder.")
+    origin.check()
+    files.claim({"model": artifact.version, **settings.model_dump(include={"max_upload_bytes", "max_image_pixels"})})
     tally = Tally()
     try:
-        # Before OUTPUT is read: by then an earlier run that was killed has ended on every machine.
         ray.init(include_dashboard=False)
-        with stopped_by_signals():  # Ray has set handlers of its own
-            scored = _score_missing(artifact, settings, origin, files, actors, tally)
+        with stopped_by_signals():  # from here on, since Ray has set handlers of its own
+            missing = _missing(origin, files, tally)
+            for rows in _scored(missing, actors, (artifact, settings, origin, os.getcwd(), files)):
+                for failure in rows["failure"].drop_null()[:1]:
+                    raise ScoringError(f"{name} cannot be written: {failure}.\n{_AGAIN}")
+                _count(rows, tally)
     except KeyboardInterrupt:
-        print(f"imagegate: interrupted; the same command goes on after what {output} holds.", file=sys.stderr)
+        print(f"imagegate: interrupted after {tally}.\n{_AGAIN}", file=sys.stderr)
         return INTERRUPTED
     except (RayError, ConnectionError) as error:
-        raise ScoringError(f"{error}\nThe same command goes on after what {output} holds.") from error
-    print(f"imagegate: {tally}; {scored} of them were scored now.", file=sys.stderr)
+        raise ScoringError(f"Ray gave up: {error}\n{_AGAIN}") from error
+    print(f"imagegate: {tally}; {len(missing)} of them were scored now.", file=sys.stderr)
     return tally.exit_code(fail_on_anomaly)
 
 
-def _score_missing(
-    artifact: Artifact, settings: Settings, origin: Location, files: RowFiles, actors: int | None, tally: Tally
-) -> int:
-    actors = actors or max(1, int(ray.cluster_resources().get("CPU", 1)))
+def _missing(origin: Location, files: RowFiles, tally: Tally) -> pa.ChunkedArray:
+    """Of the files in `origin` those that have no row, as bytes: a name may be anything. Rows are counted."""
+    names = origin.files()
+    found, rows = [], []
+    while chunk := list(islice(names, _BATCH_FILES)):  # Arrow takes a fraction of what Python's strings take
+        found.append(pa.array([os.fsencode(name) for name in chunk], pa.large_binary()))
+        rows.append(pa.array([printable(name) for name in chunk], pa.string()))
+    # Last, so that an earlier run that was killed has had time to end on every machine.
     written = files.written()
     _count(written, tally)
-    missing = _missing(origin, written["path"])
-    if not len(missing):
-        return 0
-    scored = _batches(missing, actors).map_batches(
+    known = pc.is_in(pa.chunked_array(rows, pa.string()), value_set=written["path"])
+    return pa.chunked_array(found, pa.large_binary()).filter(pc.invert(known))
+
+
+def _scored(paths: pa.ChunkedArray, actors: int | None, arguments: tuple[object, ...]) -> Iterator[pa.Table]:
+    """What `ScoringActor` returns, batch by batch, in any order."""
+    if not len(paths):
+        return
+    actors = actors or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    # Four batches an actor at least, so that the last ones end together.
+    size = min(_BATCH_FILES, math.ceil(len(paths) / (4 * actors)))
+    table = pa.table({"path": paths})
+    batches = ray.data.from_arrow([table.slice(start, size) for start in range(0, len(table), size)])
+    scored = batches.map_batches(
         ScoringActor,
-        fn_constructor_args=(artifact, settings, origin, os.getcwd(), files),
+        fn_constructor_args=arguments,
         batch_size=None,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=actors),
         num_cpus=1,
     )
-    for rows in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for failure in rows["failure"].drop_null()[:1]:
-            name = files.location.name
-            raise ScoringError(f"{name} cannot be written: {failure}.\nThe same command goes on after what it holds.")
-        _count(rows, tally)
-    return len(missing)
-
-
-def _batches(paths: pa.ChunkedArray, actors: int) -> Dataset:
-    # Four an actor at least, so that the last ones end together.
-    size = min(_BATCH_FILES, math.ceil(len(paths) / (4 * actors)))
-    table = pa.table({"path": paths})
-    return ray.data.from_arrow([table.slice(start, size) for start in range(0, len(table), size)])
-
-
-def _missing(origin: Location, written: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Of the files in `origin` those that are not in `written`, as bytes: a name may be anything."""
-    names = origin.files()
-    files, rows = [], []
-    while chunk := list(islice(names, _BATCH_FILES)):  # Arrow takes a fraction of what Python's strings take
-        files.append(pa.array([os.fsencode(name) for name in chunk], pa.large_binary()))
-        rows.append(pa.array([printable(name) for name in chunk], pa.string()))
-    known = pc.is_in(pa.chunked_array(rows, pa.string()), value_set=written)
-    return pa.chunked_array(files, pa.large_binary()).filter(pc.invert(known))
+    yield from scored.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
 def _count(rows: pa.Table, tally: Tally) -> None:
