@@ -54,7 +54,9 @@ class RowFiles:
             ScoringError: It cannot be written, holds other things, or rows that depend on something else.
         """
         try:
-            names = self._names()
+            unfinished, names = [], []
+            for name in self._names():
+                (unfinished if name.startswith(".") and name.endswith(".tmp") else names).append(name)
             if _ABOUT in names:
                 self._check(about)
             elif names:
@@ -62,10 +64,9 @@ class RowFiles:
             else:
                 self.location.filesystem.create_dir(self.location.path)
                 self._put(_ABOUT, json.dumps(about).encode())
-            for name in names:
-                if name.startswith(".") and name.endswith(".tmp"):  # what a lost machine had not finished
-                    self.location.filesystem.delete_file(self._path(name))
-        except (pa.ArrowException, OSError) as error:
+            for name in unfinished:  # by a machine that was lost
+                self.location.filesystem.delete_file(self._path(name))
+        except (pa.ArrowException, ValueError, OSError) as error:
             raise ScoringError(f"{self.location.name} cannot be written: {error}.") from error
 
     def written(self) -> pa.Table:

@@ -95,12 +95,8 @@ def score_with_ray(settings: Settings, source: str, output: str, actors: int | N
         ScoringError: INPUT or OUTPUT cannot be used, or Ray gave up.
     """
     artifact = load_artifact(settings.artifact)
-    origin, files = Location.of(source), RowFiles(Location.of(output))
-    name = files.location.name
-    if origin.contains(files.location):
-        raise ScoringError(f"{name} lies within {origin.name}, and would be scored the next time: name another folder.")
-    origin.check()
-    files.claim({"model": artifact.version, **settings.model_dump(include={"max_upload_bytes", "max_image_pixels"})})
+    limits = settings.model_dump(include={"max_upload_bytes", "max_image_pixels"})
+    origin, files = _open(source, output, {"model": artifact.version, **limits})
     tally = Tally()
     try:
         ray.init(include_dashboard=False)
@@ -108,7 +104,7 @@ def score_with_ray(settings: Settings, source: str, output: str, actors: int | N
             missing = _missing(origin, files, tally)
             for rows in _scored(missing, actors, (artifact, settings, origin, os.getcwd(), files)):
                 for failure in rows["failure"].drop_null()[:1]:
-                    raise ScoringError(f"{name} cannot be written: {failure}.\n{_AGAIN}")
+                    raise ScoringError(f"{files.location.name} cannot be written: {failure}.\n{_AGAIN}")
                 _count(rows, tally)
     except KeyboardInterrupt:
         print(f"imagegate: interrupted after {tally}.\n{_AGAIN}", file=sys.stderr)
@@ -117,6 +113,17 @@ def score_with_ray(settings: Settings, source: str, output: str, actors: int | N
         raise ScoringError(f"Ray gave up: {error}\n{_AGAIN}") from error
     print(f"imagegate: {tally}; {len(missing)} of them were scored now.", file=sys.stderr)
     return tally.exit_code(fail_on_anomaly)
+
+
+def _open(source: str, output: str, about: dict[str, object]) -> tuple[Location, RowFiles]:
+    origin, files = Location.of(source), RowFiles(Location.of(output))
+    if origin.contains(files.location):
+        raise ScoringError(
+            f"{files.location.name} lies within {origin.name}, and would be scored the next time: name another folder."
+        )
+    origin.check()
+    files.claim(about)
+    return origin, files
 
 
 def _missing(origin: Location, files: RowFiles, tally: Tally) -> pa.ChunkedArray:

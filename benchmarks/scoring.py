@@ -26,7 +26,7 @@ SMALL = (28, 28)
 # Size -> (different pictures, files): the files are links to the pictures.
 FULL = {WEB: (40, 10_000), (1600, 1200): (10, 2_500), CAMERA: (4, 400)}
 QUICK = {WEB: (10, 3_000), CAMERA: (2, 100)}
-FULL_RAY = {SMALL: (1000, 50_000), WEB: (40, 2_000)}
+FULL_RAY = {SMALL: (1000, 20_000), WEB: (40, 2_000)}
 QUICK_RAY = {SMALL: (100, 10_000)}
 
 Commands = dict[str, Sequence[str]]

@@ -207,6 +207,7 @@ def test_a_file_of_rows_is_there_once_and_whole_or_not_at_all(tmp_path: Path) ->
 
     location = Location.of(str(tmp_path / "rows"))
     files = RowFiles(location)
+    fill(tmp_path / "rows", {b"._imagegate.json-0.tmp": b"{"})  # of a run that was killed at its start
     files.claim({"model": "sha256:0"})
     rows = pa.Table.from_pylist([{"path": "a.png"}, {"path": "b.png"}], schema=SCHEMA)
     with pytest.raises(KeyboardInterrupt):
