@@ -54,9 +54,9 @@ class RowFiles:
             ScoringError: It cannot be written, holds other things, or rows that depend on something else.
         """
         try:
-            unfinished, names = [], []
-            for name in self._names():
-                (unfinished if name.startswith(".") and name.endswith(".tmp") else names).append(name)
+            found = self._names()
+            unfinished = [name for name in found if name.startswith(".") and name.endswith(".tmp")]
+            names = [name for name in found if name not in unfinished]
             if _ABOUT in names:
                 self._check(about)
             elif names:
