@@ -28,7 +28,7 @@ moto_server = pytest.importorskip("moto.server", reason="`make test-ray` install
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 LIMITS = {"GATE_MAX_UPLOAD_BYTES": "150000", "GATE_MAX_IMAGE_PIXELS": "2000000"}
-SECONDS = 120
+SECONDS = 300
 AGAIN = "The same command goes on after the rows that are written."
 # (name, content): what the local command's tests have, and names that are hard to carry.
 FILES = {
