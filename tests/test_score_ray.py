@@ -160,9 +160,12 @@ def during_a_run(
     with subprocess.Popen(
         command("--engine", "ray", files, output), env=environment, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert wait_until(lambda: any(output.glob("*.parquet")), SECONDS)
-        act(process)
-        _, errors = process.communicate(timeout=SECONDS)
+        try:
+            assert wait_until(lambda: any(output.glob("*.parquet")), SECONDS)
+            act(process)
+            _, errors = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()  # of a failed test; else it has ended
     return process.returncode, errors.splitlines()
 
 
