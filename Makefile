@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test test-browser test-container test-fuzz test-integrations test-kubernetes test-replicas test-retraining fuzz soak bench bench-serving bench-scoring bench-reduction bench-training bench-detection bench-gate bench-scaling example-digits train lint format lock clean
+.PHONY: help run test test-browser test-container test-fuzz test-integrations test-kubernetes test-ray test-replicas test-retraining fuzz soak bench bench-serving bench-scoring bench-reduction bench-training bench-detection bench-gate bench-ray bench-scaling example-digits train lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -74,6 +74,15 @@ test-kubernetes: .venv-kubernetes/.installed  ## The manifests against the schem
 	set -o pipefail; for folder in base overlays/example; do \
 		kubectl kustomize deploy/kubernetes/$$folder | \
 			.venv-kubernetes/bin/kubernetes-validate --strict --no-warn - || exit 1; done
+
+# Ray is large, and neither the service nor the other tests have a use for it.
+.venv-ray/.installed: pyproject.toml
+	$(make_environment)
+	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[ray-tests]'
+	@touch $@
+
+test-ray: .venv-ray/.installed  ## Scoring with Ray Data: a cluster that loses a machine, killed runs, S3
+	.venv-ray/bin/python -m pytest -m ray tests/test_score_ray.py
 
 test-replicas: .venv-dev/.installed  ## Replicas behind nginx, stopped, started and swapped under load
 	command -v nginx > /dev/null || \
@@ -142,6 +151,9 @@ bench-scoring: .venv-dev/.benchmarks  ## Files a second of `app score` beside me
 bench-training: .venv-dev/.installed  ## The tutorial's training in its own way and in ours, with the same losses (3 minutes)
 	$(DEV) -m benchmarks.training
 
+bench-ray: .venv-ray/.installed  ## What `app score --engine ray` costs beside the local command (4 minutes)
+	.venv-ray/bin/python -m benchmarks.scoring --ray
+
 bench-reduction: .venv-dev/.installed  ## What decoding JPEGs at a fraction does to grey levels and verdicts
 	$(DEV) -m benchmarks.reduction
 
@@ -158,4 +170,4 @@ lock: .venv-dev/.installed  ## Write constraints.txt: the versions installed, wh
 	@touch $<
 
 clean:  ## Remove environments and caches
-	rm -rf .venv .venv-dev .venv-integrations .venv-kubernetes .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-dev .venv-integrations .venv-kubernetes .venv-ray .mypy_cache .pytest_cache .ruff_cache .hypothesis

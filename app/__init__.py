@@ -16,6 +16,7 @@ The modules, in the order in which a request meets them:
     errors, problems                                the refusals, and how they are answered
     metrics, shared_metrics, drift                  what is counted
     score, scorer                                   `python -m app score`: files, offline
+    score_ray, locations, row_files                 the same on many machines: of all, these alone import Ray and Arrow
 """
 
 import os

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parsed = _parser().parse_args(arguments)
+    parsed = _parse(arguments)
     try:
         settings = read_settings()
         return _serve(settings, parsed) if parsed.command == "serve" else _score(settings, parsed)
@@ -72,12 +72,34 @@ def _stop_quietly_until_serving() -> None:
 def _score(settings: Settings, parsed: argparse.Namespace) -> int:
     if parsed.artifact:
         settings = settings.model_copy(update={"artifact": parsed.artifact})
+    if parsed.engine == "ray":
+        return _score_with_ray(settings, parsed)
     output = None if parsed.output == "-" else Path(parsed.output)
     by_name: Literal["csv", "jsonl"] = "jsonl" if output and output.suffix == ".jsonl" else "csv"
+    workers = parsed.workers or usable_cores()
     return score(
-        settings,
-        ScoreOptions(tuple(parsed.paths), output, parsed.format or by_name, parsed.workers, parsed.fail_on_anomaly),
+        settings, ScoreOptions(tuple(parsed.paths), output, parsed.format or by_name, workers, parsed.fail_on_anomaly)
     )
+
+
+def _score_with_ray(settings: Settings, parsed: argparse.Namespace) -> int:
+    try:
+        from app.score_ray import score_with_ray  # not above: an extra, and a large one
+    except ModuleNotFoundError as error:
+        raise ScoringError(f"there is no {error.name}: --engine ray needs `pip install '.[ray]'`.") from error
+    source, output = parsed.paths
+    return score_with_ray(settings, source, output, parsed.workers, parsed.fail_on_anomaly)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    if parsed.command == "score" and parsed.engine == "ray":
+        if len(parsed.paths) != 2:
+            parser.error(f"--engine ray takes two paths, INPUT and OUTPUT, not {len(parsed.paths)}")
+        if parsed.output != "-" or parsed.format:
+            parser.error("--engine ray writes Parquet to OUTPUT, the second path: no --output, no --format")
+    return parsed
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,10 +122,14 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--artifact", type=Path, metavar="FOLDER", help="judge with this one (default: GATE_ARTIFACT)")
     parser.add_argument("--output", default="-", metavar="FILE", help="where rows go (default: -, standard output)")
     parser.add_argument("--format", choices=["csv", "jsonl"], help="default: jsonl for a FILE of that name, else csv")
-    parser.add_argument(
-        "--workers", type=_positive, default=usable_cores(), metavar="N", help="processes (default: one a core)"
-    )
+    parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--fail-on-anomaly", action="store_true", help="exit 3 unless every file is a normal image")
+    parser.add_argument(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="ray: on many machines; the paths are INPUT, a folder or URL, and OUTPUT, one for Parquet files",
+    )
 
 
 _SCORE = """Scores every file with the verdict that the service would give, with all cores. One row a file, in order:

@@ -93,7 +93,7 @@ def score(settings: Settings, options: ScoreOptions) -> int:
     tally = Tally()
     try:
         with (
-            _stopped_by_signals(),
+            stopped_by_signals(),
             _open_output(options.output) as stream,
             closing(
                 score_files(artifact, settings, find_files(options.paths, options.output), options.workers)
@@ -213,7 +213,7 @@ def _progress(options: ScoreOptions) -> tqdm:
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[None]:
+def stopped_by_signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM end the run alike: the rows so far are written, and no worker outlives it.
 
     Ctrl-C is set too, since Python leaves it ignored in a process that a script started in the background.

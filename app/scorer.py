@@ -83,7 +83,7 @@ class Scorer:
         ]
 
     def _decode_file(self, path: str, read: Read) -> NDArray[np.float32] | Row:
-        name = _printable(path)
+        name = printable(path)
         try:
             content = read(path)
             if len(content) > self._max_bytes:
@@ -98,7 +98,7 @@ class Scorer:
 
     def _row(self, path: str, detection: Detection) -> Row:
         return Row(
-            _printable(path),
+            printable(path),
             is_anomaly=detection.is_anomaly,
             loss=_finite(detection.loss),
             score=_finite(detection.score),
@@ -123,5 +123,6 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
+    """A path as it stands in its row."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

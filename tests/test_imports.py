@@ -9,8 +9,12 @@ from pathlib import Path
 import app
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = sorted(module.name for module in pkgutil.walk_packages(app.__path__, "app.") if module.name != "app.__main__")
-NEVER_SERVED = {"torch", "matplotlib", "sklearn", "training", "onnx", "tests"}
+# A program, and what only an extra makes importable.
+NOT_IMPORTED = {"app.__main__", "app.score_ray", "app.locations", "app.row_files"}
+MODULES = sorted(
+    module.name for module in pkgutil.walk_packages(app.__path__, "app.") if module.name not in NOT_IMPORTED
+)
+NEVER_SERVED = {"torch", "matplotlib", "sklearn", "training", "onnx", "tests", "ray", "pyarrow"}
 
 
 def run_python(code: str, **environment: str) -> str:

@@ -159,6 +159,31 @@ def test_exit_code(files: Path, limits: Settings, names: list[str], arguments: l
     assert main(["score", *(str(files / name) for name in names), *arguments]) == code
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["files"], "--engine ray takes two paths, INPUT and OUTPUT, not 1"),
+        (["files", "rows", "more"], "--engine ray takes two paths, INPUT and OUTPUT, not 3"),
+        (["files", "rows", "--format", "csv"], "--engine ray writes Parquet to OUTPUT"),
+        (["files", "--output", "rows"], "--engine ray takes two paths"),
+        (["files", "rows", "--output", "rows.csv"], "--engine ray writes Parquet to OUTPUT"),
+    ],
+)
+def test_ray_takes_its_own_paths(arguments: list[str], reason: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["score", "--engine", "ray", *arguments])
+    assert exit_.value.code == 2
+    assert reason in capfd.readouterr().err
+
+
+def test_without_ray_the_way_to_it_is_named(
+    limits: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert main(["score", "--engine", "ray", "files", "rows"]) == 1
+    assert capfd.readouterr().err == "imagegate: there is no pyarrow: --engine ray needs `pip install '.[ray]'`.\n"
+
+
 def test_a_score_that_is_not_a_number_is_an_anomaly_without_one(
     files: Path, limits: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
