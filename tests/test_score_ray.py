@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 LIMITS = {"GATE_MAX_UPLOAD_BYTES": "150000", "GATE_MAX_IMAGE_PIXELS": "2000000"}
 SECONDS = 300
+MANY = 20_000
 AGAIN = "The same command goes on after the rows that are written."
 # (name, content): what the local command's tests have, and names that are hard to carry.
 FILES = {
@@ -60,13 +61,13 @@ def environment(cluster: Cluster, tiny_artifact: Path) -> dict[str, str]:
 
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
-    """A folder of 4,000 images that take seconds."""
+    """A folder of images that take half a minute: both nodes' actors have started long before the end."""
     folder = tmp_path / "many"
     folder.mkdir()
-    first = folder / "0000.png"
+    first = folder / "00000.png"
     first.write_bytes(encoded(Image.effect_noise((300, 250), 80)))
-    for number in range(1, 4000):
-        (folder / f"{number:04}.png").hardlink_to(first)
+    for number in range(1, MANY):
+        (folder / f"{number:05}.png").hardlink_to(first)
     return folder
 
 
@@ -139,10 +140,10 @@ def test_a_killed_run_leaves_whole_files_and_the_next_one_goes_on(
     output = tmp_path / "rows"
     during_a_run(alone, many, output, subprocess.Popen.kill)
     written = len(rows_in(output))
-    assert 0 < written < 4000
+    assert 0 < written < MANY
     code, _, said = score(alone, "--engine", "ray", many, output)
     assert code == 0
-    assert int(said.split()[-6]) <= 4000 - written
+    assert int(said.split()[-6]) <= MANY - written
     assert_each_once(output, many)
 
 
@@ -178,11 +179,11 @@ def test_a_lost_machine_costs_no_row_and_doubles_none(
     def lose_it(process: subprocess.Popen[str]) -> None:
         assert wait_until(node.is_scoring, SECONDS)
         node.kill()
-        assert len(rows_in(output)) < 4000, "it was lost in the middle"
+        assert len(rows_in(output)) < MANY, "it was lost in the middle"
 
     code, errors = during_a_run(environment, many, output, lose_it)
     assert code == 0, errors
-    assert errors[-1].startswith("imagegate: 4000 files:")
+    assert errors[-1].startswith(f"imagegate: {MANY} files:")
     assert_each_once(output, many)
 
 

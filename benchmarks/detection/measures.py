@@ -55,8 +55,8 @@ def remembered(score: Score) -> Score:
 
 
 def measure(score: Score, threshold: float, scale: Scale, brief: bool = False) -> dict[str, Any]:
-    """All that is said of one model on circles; briefly, of large or slow ones, with anomalies sent as originals only
-    and fewer circles.
+    """All that is said of one model on circles; briefly, of large or slow ones, with anomalies sent as originals only,
+    fewer circles, and without each family's own figures.
 
     A macro rate is the mean over families; as they are equally large it is also the rate over all their images, from
     which its interval comes. The interval is about other images of these families, not about other families.
@@ -80,13 +80,13 @@ def measure(score: Score, threshold: float, scale: Scale, brief: bool = False) -
                 },
                 "resolvable": rate(verdicts[name][0][apart[name]]) if apart[name].any() else None,
             }
-    return {
+    measured = {
         "threshold": round(threshold, 6),
         "variants": variants,
         "worst": {"variant": worst, **variants[worst]},
         "groups": {name: _summary(families, verdicts, apart, _members(groups, name)) for name in (*groups, "all")},
-        "families": families,
     }
+    return measured if brief else {**measured, "families": families}
 
 
 def refused(scores: Scores, threshold: float) -> NDArray[np.bool_]:
