@@ -3,6 +3,9 @@
 `app.containers` finds format, size and orientation without decoding; only what it accepts gets a decoder.
 """
 
+import logging
+import struct
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Literal
@@ -14,6 +17,8 @@ from PIL.ImageFile import ImageFile
 
 from app.containers import Container, open_container
 from app.errors import TooManyPixels, UndecodableImage
+
+logger = logging.getLogger(__name__)
 
 SIDE = 28
 PIXELS = SIDE * SIDE
@@ -37,6 +42,9 @@ _OPENERS: dict[str, type[ImageFile]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "GIF": GifImagePlugin.GifImageFile,
 }
+
+# What Pillow says of a damaged file.
+_USUAL_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 # EXIF orientation -> what makes the picture upright.
 _UPRIGHT = {
@@ -148,8 +156,10 @@ def to_large_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> Imag
             # Before the resize, which filters rows first and clips them: turned rows give other levels, by up to five.
             gray = gray.transpose(_UPRIGHT[container.orientation])
     except Exception as error:
-        # Not a list of types: damaged files make Pillow raise whatever its code runs into, failed assertions included
-        # (found by fuzzing), and an answer of 500 could be a way around the gate.
+        # Not only the usual types: damaged files make Pillow raise whatever its code runs into, failed assertions
+        # included (found by fuzzing), and an answer of 500 could be a way around the gate.
+        if not isinstance(error, _USUAL_ERRORS):
+            logger.warning("an image decoder failed in an unusual way", exc_info=error)
         raise UndecodableImage(f"The {container.format} file is damaged or ends early.") from error
     return gray
 

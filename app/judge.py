@@ -25,8 +25,8 @@ Pixels = NDArray[np.float32]
 # Up to these sizes a decode takes less time than handing it to a thread and back.
 _IN_PLACE_BYTES = 16 * 2**10
 _IN_PLACE_PIXELS = 256 * 256
-# With one core for each process a thread gains nothing; but the event loop should not stand still for more than 3 ms,
-# which is what an ordinary JPEG of this size takes, and no other format.
+# With one core for each process a thread gains nothing; but the event loop should not stand still for long: an ordinary
+# JPEG of this size takes 3 ms, other formats several times as much.
 _IN_PLACE_JPEG_BYTES = 256 * 2**10
 _IN_PLACE_JPEG_PIXELS = 2**20
 # A decode that takes more memory than this waits until no other such decode runs; lighter ones pass it.
@@ -99,10 +99,10 @@ class Judge:
         """Larger files are not even opened in the event loop."""
         return _IN_PLACE_BYTES if self._has_spare_core else _IN_PLACE_JPEG_BYTES
 
-    def decodes_in_place(self, image: OpenedImage) -> bool:
-        """Whether decoding takes so little time that a thread is not worth it."""
+    def decodes_in_place(self, image: OpenedImage, size: int) -> bool:
+        """Whether decoding a file of `size` bytes takes so little time that a thread is not worth it."""
         pixels = image.width * image.height
-        if pixels <= _IN_PLACE_PIXELS:
+        if pixels <= _IN_PLACE_PIXELS and size <= _IN_PLACE_BYTES:
             return True
         return not self._has_spare_core and image.is_streamed and pixels <= _IN_PLACE_JPEG_PIXELS
 
@@ -141,8 +141,9 @@ class Judge:
 class Turn:
     """One admitted request: its detector, from first to last, and its deadline.
 
-    Every method raises, besides what it names, `DeadlineExceeded`, and `ClientDisconnect` when the client went away
-    while the request waited; its work is then not started, or its result thrown away.
+    Whatever waits for a thread raises, besides what it names, `DeadlineExceeded`, and `ClientDisconnect` when the
+    client went away meanwhile; the work is then not started, or its result thrown away. What is small enough to be
+    done in place is done.
     """
 
     def __init__(self, judge: Judge, queue: DetectionQueue, receive: Receive) -> None:
@@ -167,7 +168,7 @@ class Turn:
     async def _decode(self, data: bytes) -> Pixels:
         if len(data) <= self._judge.in_place_bytes:
             image = open_image(data, self._judge.max_pixels)
-            if self._judge.decodes_in_place(image):
+            if self._judge.decodes_in_place(image, len(data)):
                 return to_grayscale(image, self._preprocessing)
         light = partial(_decode_if_light, data, self._judge.max_pixels, self._preprocessing)
         pixels = await self.run(light)

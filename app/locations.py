@@ -43,7 +43,11 @@ class Location:
         try:
             filesystem, path = fs.FileSystem.from_uri(place)
         except (pa.ArrowException, ValueError, OSError) as error:
-            raise ScoringError(f"{parts.scheme}://... cannot be used: {error}.") from error
+            # Without Arrow's own words, which repeat the URL, and so its credentials.
+            raise ScoringError(
+                f"{parts.scheme}://... cannot be used: no kind of URL that Arrow knows, or a character that has to be "
+                "escaped in it (a / in a secret key is %2F)."
+            ) from error
         if filesystem.type_name == "local":
             return cls(filesystem, path, "", path)
         host = parts.netloc.rpartition("@")[2] if path.startswith("/") else ""
@@ -58,7 +62,8 @@ class Location:
         """Whether this is a folder in which the other one is, or the same."""
         if self.prefix != other.prefix or not self.filesystem.equals(other.filesystem):
             return False
-        return f"{other.path}/".startswith(f"{self.path.rstrip('/')}/")
+        resolve = os.path.realpath if self.is_on_disk else str
+        return f"{resolve(other.path)}/".startswith(f"{resolve(self.path).rstrip('/')}/")
 
     def check(self) -> None:
         """

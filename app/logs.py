@@ -39,10 +39,9 @@ class _TextFormatter(logging.Formatter):
             self._second = (second, time.strftime(self.default_time_format, time.localtime(second)))
         return f"{self._second[1]},{int(record.msecs):03d}"
 
-    def format(self, record: logging.LogRecord) -> str:
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # as above
         fields = getattr(record, "fields", {})
-        words = [super().format(record), *[f"{name}={_plain(value)}" for name, value in fields.items()]]
-        return " ".join(words)
+        return " ".join([super().formatMessage(record), *[f"{name}={_plain(value)}" for name, value in fields.items()]])
 
 
 def _plain(value: object) -> str:

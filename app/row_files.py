@@ -1,6 +1,7 @@
 """OUTPUT of `--engine ray`: a folder of Parquet files with the columns of `Row`, each of them whole or not there."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -30,6 +31,9 @@ SCHEMA = pa.schema(
 )
 # What the rows were scored with. Names that begin with _ are no data to any reader of Parquet folders.
 _ABOUT = "_imagegate.json"
+# Only what was written here is ever removed from here.
+_ROWS = re.compile(r"[0-9a-f]{32}\.parquet")
+_UNFINISHED = re.compile(rf"\.({_ROWS.pattern}|{re.escape(_ABOUT)})-[0-9a-f]{{32}}\.tmp")
 # Enough to hide the way to an object store.
 _READERS = 16
 
@@ -55,7 +59,7 @@ class RowFiles:
         """
         try:
             found = self._names()
-            unfinished = [name for name in found if name.startswith(".") and name.endswith(".tmp")]
+            unfinished = [name for name in found if _UNFINISHED.fullmatch(name)]
             names = [name for name in found if name not in unfinished]
             if _ABOUT in names:
                 self._check(about)
@@ -81,7 +85,7 @@ class RowFiles:
         empty = SCHEMA.empty_table()
         try:
             with ThreadPoolExecutor(_READERS) as pool:
-                found = [empty, *pool.map(self._settled, (one for one in self._names() if one.endswith(".parquet")))]
+                found = [empty, *pool.map(self._settled, filter(_ROWS.fullmatch, self._names()))]
         except (pa.ArrowException, OSError) as error:
             raise ScoringError(f"{self.location.name} cannot be read: {error}.") from error
         return pa.concat_tables([rows.select(["path", "is_anomaly", "error"]) for rows in found])
@@ -93,7 +97,7 @@ class RowFiles:
             OSError: It could not be done.
         """
         # A machine that is taken for lost may still write what another one does in its place: under the same name.
-        digest = sha256("\n".join(rows["path"].to_pylist()).encode())
+        digest = sha256(json.dumps(rows["path"].to_pylist()).encode())
         self._write(f"{digest.hexdigest()[:32]}.parquet", rows)
 
     def _settled(self, name: str) -> pa.Table:
@@ -111,6 +115,8 @@ class RowFiles:
     def _check(self, about: dict[str, Any]) -> None:
         with self.location.filesystem.open_input_file(self._path(_ABOUT)) as file:
             earlier = json.loads(file.read())
+        if not isinstance(earlier, dict):
+            raise ScoringError(f"{self.location.name} has a damaged {_ABOUT}: name a new folder.")
         for name, value in about.items():
             if earlier.get(name) != value:
                 raise ScoringError(

@@ -122,7 +122,7 @@ def _open(source: str, output: str, about: dict[str, object]) -> tuple[Location,
             f"{files.location.name} lies within {origin.name}, and would be scored the next time: name another folder."
         )
     origin.check()
-    files.claim(about)
+    files.claim({"input": origin.name.rstrip("/"), **about})
     return origin, files
 
 
@@ -133,6 +133,8 @@ def _missing(origin: Location, files: RowFiles, tally: Tally) -> pa.ChunkedArray
     while chunk := list(islice(names, _BATCH_FILES)):  # Arrow takes a fraction of what Python's strings take
         found.append(pa.array([os.fsencode(name) for name in chunk], pa.large_binary()))
         rows.append(pa.array([printable(name) for name in chunk], pa.string()))
+    if pc.count_distinct(pa.chunked_array(rows, pa.string())).as_py() < sum(map(len, rows)):
+        raise ScoringError(f"Two files in {origin.name} have names that look the same in rows: rename one of them.")
     # Last, so that an earlier run that was killed has had time to end on every machine.
     written = files.written()
     _count(written, tally)

@@ -20,8 +20,8 @@ from app.protocol import GateProtocol
 from app.reload import load_detector
 from app.settings import Settings
 
-# An idle connection is kept for longer than clients and balancers keep theirs (httpx 5 seconds, nginx and clouds 60):
-# whoever closes first closes in peace; a server that does may do it under the next request.
+# Between requests a connection is kept for longer than clients and most balancers keep theirs (httpx 5 seconds, nginx
+# 60): whoever closes first closes in peace; a server that does may do it under the next request.
 _KEEP_ALIVE_SECONDS = 75
 
 logger = logging.getLogger(__name__)

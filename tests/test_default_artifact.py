@@ -31,7 +31,8 @@ def dataset():
 
 
 def test_graph_is_what_the_code_exports_from_the_checkpoint(artifact, dataset):
-    manifest, images = artifact.manifest, dataset.test.images[:100]
+    manifest = artifact.manifest
+    images = np.concatenate([dataset.test.images[:100], *draw_families(1, dataset.preprocessing).values()])
     model = load_checkpoint(DEFAULT_ARTIFACT / CHECKPOINT, manifest.architecture, manifest.score)
     committed, exported = Detector(artifact), Detector(replace(artifact, graph=export_graph(model)))
     check_agreement(model, committed, images)

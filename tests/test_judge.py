@@ -123,12 +123,14 @@ def test_on_one_core_an_ordinary_jpeg_needs_no_thread(tiny_detector: Detector, m
         async with occupied(judge.light) as release:
             with judge.admit(stay) as turn:
                 await asyncio.wait_for(turn.judge(noise(400, image_format="JPEG")), 2)
-            with judge.admit(stay) as turn:
-                waiting = asyncio.create_task(turn.judge(noise(400)))
+            with judge.admit(stay) as one, judge.admit(stay) as other:
+                large = asyncio.create_task(one.judge(noise(400)))
+                heavy_for_its_pixels = asyncio.create_task(other.judge(noise(150)))  # 22 KB
                 await asyncio.sleep(0.05)
-                assert not waiting.done()
+                assert not large.done()
+                assert not heavy_for_its_pixels.done()
                 release.set()
-                await waiting
+                await asyncio.gather(large, heavy_for_its_pixels)
         judge.close()
 
     monkeypatch.setattr("app.judge.usable_cores", lambda: 1)

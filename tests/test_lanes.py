@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -215,6 +216,21 @@ def test_more_images_than_fit_one_batch_take_several(tiny_detector: Detector, ba
     assert batches == [MOST_AT_ONCE, MOST_AT_ONCE, 3]
 
 
+def test_images_that_trickle_in_do_not_hold_the_first_one_up(tiny_detector: Detector, batches: list[int]) -> None:
+    async def scenario() -> None:
+        queue = DetectionQueue(tiny_detector)
+        waiting = []
+        for _ in range(12):  # a turn for each, in which something else takes 2 milliseconds
+            waiting.append(asyncio.create_task(queue.detect(level(1))))
+            await asyncio.sleep(0)
+            time.sleep(0.002)  # noqa: ASYNC251  # as a decode does
+        await asyncio.gather(*waiting)
+
+    run(scenario)
+    assert max(batches) < 6
+    assert sum(batches) == 12
+
+
 def test_a_caller_that_went_away_takes_no_row(tiny_detector: Detector, batches: list[int]) -> None:
     async def scenario() -> None:
         queue = DetectionQueue(tiny_detector)
@@ -240,7 +256,7 @@ def test_what_goes_wrong_in_the_network_reaches_every_caller(
         with monkeypatch.context() as patch:
             patch.setattr(Detector, "detect", broken)
             results = await asyncio.gather(*(queue.detect(level(1)) for _ in range(3)), return_exceptions=True)
-        assert [str(result) for result in results] == ["out of order"] * 3
+        assert [str(result.__cause__) for result in results] == ["out of order"] * 3  # type: ignore[union-attr]
         assert (await queue.detect(level(1))).score == 0
 
     run(scenario)

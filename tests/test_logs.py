@@ -1,10 +1,12 @@
 import base64
 import json
+import logging
 from collections.abc import Callable
 
 import pytest
 from starlette.testclient import TestClient
 
+from app.logs import configure_logging
 from tests.conftest import picture
 
 
@@ -79,3 +81,14 @@ def test_image_content_and_file_names_are_never_logged(
     assert len(logged.splitlines()) >= 3
     for secret in (marker.decode(), base64.b64encode(marker).decode()[:16], "mrs-smith"):
         assert secret not in logged
+
+
+def test_fields_of_a_line_stand_before_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", "text")
+    try:
+        raise ZeroDivisionError("on purpose")
+    except ZeroDivisionError:
+        logging.getLogger("app.test").exception("it failed", extra={"fields": {"request_id": "abc"}})
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first.endswith("it failed request_id=abc")
+    assert rest[-1] == "ZeroDivisionError: on purpose"

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from app.score import ScoringError
 from tests.conftest import circle_picture, encoded, picture, write_tiny_artifact
 from tests.ray_cluster import Cluster
 from tests.servers import ROOT, wait_until
@@ -211,7 +212,7 @@ def test_a_file_of_rows_is_there_once_and_whole_or_not_at_all(tmp_path: Path) ->
 
     location = Location.of(str(tmp_path / "rows"))
     files = RowFiles(location)
-    fill(tmp_path / "rows", {b"._imagegate.json-0.tmp": b"{"})  # of a run that was killed at its start
+    fill(tmp_path / "rows", {b"._imagegate.json-" + 32 * b"0" + b".tmp": b"{"})  # of a run that was killed at its start
     files.claim({"model": "sha256:0"})
     rows = pa.Table.from_pylist([{"path": "a.png"}, {"path": "b.png"}], schema=SCHEMA)
     with pytest.raises(KeyboardInterrupt):
@@ -222,6 +223,48 @@ def test_a_file_of_rows_is_there_once_and_whole_or_not_at_all(tmp_path: Path) ->
     files.claim({"model": "sha256:0"})
     assert [file.suffix for file in sorted((tmp_path / "rows").iterdir())] == [".parquet", ".json"]
     assert files.written()["path"].to_pylist() == ["a.png", "b.png"]
+
+
+def test_files_of_rows_are_told_apart_and_others_are_left_alone(tmp_path: Path) -> None:
+    from app.locations import Location
+    from app.row_files import SCHEMA, RowFiles
+
+    folder = tmp_path / "rows"
+    files = RowFiles(Location.of(str(folder)))
+    files.claim({})
+    for paths in (["a", "b"], ["a\nb"]):
+        files.write(pa.Table.from_pylist([{"path": path} for path in paths], schema=SCHEMA))
+    fill(folder, {b"mine.parquet": b"not ours", b".mine.tmp": b"nor this"})
+    files.claim({})
+    assert sorted(files.written()["path"].to_pylist()) == ["a", "a\nb", "b"]
+    assert {"mine.parquet", ".mine.tmp"} < {file.name for file in folder.iterdir()}
+    fill(folder, {b"_imagegate.json": b"[]"})
+    with pytest.raises(ScoringError, match="damaged"):
+        files.claim({})
+
+
+def test_an_output_within_the_input_is_seen_through_a_link(tmp_path: Path) -> None:
+    from app.locations import Location
+
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    assert Location.of(str(tmp_path / "link")).contains(Location.of(str(tmp_path / "in" / "rows")))
+
+
+@pytest.mark.parametrize("secret", ["sec/ret", "sec%ret", "sec ret"])
+def test_no_error_repeats_a_secret(secret: str) -> None:
+    from app.locations import Location
+
+    with pytest.raises(ScoringError) as error:
+        Location.of(f"s3://AKIA:{secret}@pictures/in")
+    assert "sec" not in str(error.value).replace("secret key", "")
+
+
+def test_names_that_look_the_same_in_rows_are_refused(environment: dict[str, str], tmp_path: Path) -> None:
+    fill(tmp_path / "in", {b"a\xff.png": picture(), b"a\\xff.png": picture()})
+    code, _, said = score(environment, "--engine", "ray", tmp_path / "in", tmp_path / "rows")
+    assert code == 1
+    assert "look the same" in said
 
 
 @pytest.fixture
@@ -279,7 +322,7 @@ def test_reads_and_writes_where_urls_point(
         ("files", "others/letter.txt", 1, "imagegate: others/letter.txt cannot be written:"),
         ("files", "others/letter.txt/rows", 1, "imagegate: others/letter.txt/rows cannot be written:"),
         ("files", "strict", 1, "imagegate: strict was scored with model sha256:"),
-        ("http://127.0.0.1/a", "rows", 1, "imagegate: http://... cannot be used: Unrecognized filesystem type"),
+        ("http://127.0.0.1/a", "rows", 1, "imagegate: http://... cannot be used: no kind of URL that Arrow knows"),
     ],
 )
 def test_what_cannot_be_used_is_said_before_ray_starts(

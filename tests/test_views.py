@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from app.artifact import Architecture
+from app.detector import MOST_AT_ONCE
 from training.autoencoders import build
 from training.calibrate import run_in_batches, uncalibrated_detector
 from training.dataset import circle_dataset, decode_variants
@@ -64,10 +65,11 @@ def test_an_image_that_is_no_number_gets_a_score_that_is_no_number(fitted):
     model, _ = fitted
     broken = np.ones((3, 28, 28), np.float32)
     broken[0, 3, 3], broken[1, 3, 3], broken[2, 3, 3] = np.nan, np.inf, -np.inf
-    assert not torch.isfinite(scores_of(model, broken).score).any()
+    largest = np.finfo(np.float32).max
+    assert not (scores_of(model, broken).score <= largest).any()  # minus infinity would pass any threshold
     # The graph too: ONNX Runtime's comparisons may lose what PyTorch's keep.
     graph_scores, _ = run_in_batches(uncalibrated_detector(export_graph(model), model.scorer.views), broken)
-    assert not np.isfinite(graph_scores).any()
+    assert not (graph_scores <= largest).any()
 
 
 def test_graph_agrees_with_the_model(fitted):
@@ -86,11 +88,12 @@ def test_the_graph_gives_an_image_the_same_bits_alone_and_in_a_batch(fitted):
     detector = uncalibrated_detector(export_graph(model), model.scorer.views)
     images = np.concatenate([normal[:20], np.random.default_rng(0).random((17, 28, 28), np.float32)])
     alone = [detector.run(image[np.newaxis]) for image in images]
-    for size in (2, 3, 5, 16, 37):
+    for size in (2, 3, 5, 16, MOST_AT_ONCE):
+        places = np.random.default_rng(size).permutation(len(images))[:size]
         for name, batch, rows in zip(
-            Verdict._fields, detector.run(images[:size]), zip(*alone, strict=True), strict=True
+            Verdict._fields, detector.run(images[places]), zip(*alone, strict=True), strict=True
         ):
-            assert np.array_equal(batch, np.concatenate(rows[:size])), (size, name)
+            assert np.array_equal(batch, np.concatenate([rows[place] for place in places])), (size, name)
 
 
 def test_same_seed_fits_the_same_views():
