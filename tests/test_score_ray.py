@@ -123,7 +123,7 @@ def test_goes_on_with_what_is_new_damaged_or_could_not_be_read(environment: dict
     again = pq.read_metadata(first).num_rows
     before = {file: file.stat().st_ino for file in kept if b"unreadable" not in file.read_bytes()}
     first.write_bytes(first.read_bytes()[:-100])
-    (output / f".{first.name}-0.tmp").write_bytes(b"half of a")
+    (output / f".{first.name}-{'0' * 32}.tmp").write_bytes(b"half of a")
     fill(tmp_path, {b"not mounted yet.png": picture(level=50), b"files/new.png": circle_picture()})
     unread = 0 if b"unreadable" in first.read_bytes() else 1
     assert score(environment, *arguments)[2].endswith(f"; {again + unread + 1} of them were scored now.")
