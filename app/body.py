@@ -1,17 +1,16 @@
 """Request bodies: read within a size and a time, held within a budget, multipart taken apart in memory."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self, cast
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from app.allocator import return_free_pages
 from app.errors import BodyTooSlow, CompressedBody, MalformedRequest, Overloaded, TooManyBytes
@@ -60,15 +59,9 @@ class BodyReader:
         self.buffered_bytes = 0
         self._most_buffered_bytes = 0
 
-    @contextmanager
-    def hold(self) -> Iterator["HeldBody"]:
-        """For as long as a request needs its body; at the end its bytes go back to the budget."""
-        held = HeldBody()
-        try:
-            yield held
-        finally:
-            self._give_back(held.size)
-            self._observe_bytes(held.size)
+    def hold(self) -> "HeldBody":
+        """For as long as a request needs its body, in a `with`; at the end its bytes go back to the budget."""
+        return HeldBody(self)
 
     async def read(self, headers: Headers, receive: Receive, held: "HeldBody") -> bytes:
         """The whole body.
@@ -85,26 +78,38 @@ class BodyReader:
         declared = headers.get("content-length", "")
         if declared.isdecimal() and (len(declared) > _MAX_LENGTH_DIGITS or int(declared) > self._max_upload_bytes):
             raise self._too_many_bytes()
-        # Not a list of chunks: joining them at the end would hold everything twice.
-        body = BytesIO()
+        message = _received_already(receive)
+        if message is not None and not message.get("more_body", False):
+            return self._chunk(message, held)
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientDisconnect
-                    chunk: bytes = message.get("body", b"")
-                    self._account(held, len(chunk))
-                    if not message.get("more_body", False) and not body.tell():
-                        return chunk
-                    body.write(chunk)
-                    if not message.get("more_body", False):
-                        break
+                return await self._join(message or await receive(), receive, held)
         except TimeoutError as error:
             raise BodyTooSlow(f"The body took longer than {self._timeout_seconds:g} seconds.") from error
-        return body.getvalue()
 
-    def _give_back(self, size: int) -> None:
+    async def _join(self, message: Message, receive: Receive, held: "HeldBody") -> bytes:
+        # Not a list of chunks: joining them at the end would hold everything twice.
+        body = BytesIO()
+        while True:
+            chunk = self._chunk(message, held)
+            more = message.get("more_body", False)
+            if not more and not body.tell():
+                return chunk
+            body.write(chunk)
+            if not more:
+                return body.getvalue()
+            message = await receive()
+
+    def _chunk(self, message: Message, held: "HeldBody") -> bytes:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        self._account(held, len(chunk))
+        return chunk
+
+    def give_back(self, size: int) -> None:
+        """Takes back what a request held; `HeldBody` calls it."""
+        self._observe_bytes(size)
         self.buffered_bytes -= size
         if self.buffered_bytes == 0 and self._most_buffered_bytes > _BURST_BYTES:
             self._most_buffered_bytes = 0
@@ -124,12 +129,30 @@ class BodyReader:
 
 
 class HeldBody:
-    """How much of the budget one request takes."""
+    """How much of the budget one request takes, until the end of its `with`."""
 
-    __slots__ = ("size",)
+    __slots__ = ("_bodies", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, bodies: BodyReader) -> None:
+        self._bodies = bodies
         self.size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bodies.give_back(self.size)
+
+
+def _received_already(receive: Receive) -> Message | None:
+    """A message that is there without waiting: the whole body of a small request, which then needs no timer."""
+    attempt = receive().__await__()
+    try:
+        next(attempt)
+    except StopIteration as message:
+        return cast(Message, message.value)
+    attempt.close()  # it would wait; asked again, it begins anew
+    return None
 
 
 def is_multipart(headers: Headers) -> bool:

@@ -50,10 +50,11 @@ class Container:
     Attributes:
         format: PNG, JPEG, WEBP, BMP or GIF.
         width, height: In pixels, as stored; for a GIF the canvas, grown where the first frame is larger.
-        pixels: The file, without what does not make pixels.
+        pixels: The file, without what does not make pixels; of a plain PNG its compressed rows alone.
         bytes_per_pixel: The most memory that decoding takes, for each pixel as stored.
         orientation: EXIF orientation, 1 (upright) to 8.
         frame: GIF: (left, top, right, bottom) of the first frame; outside of it the canvas is transparent.
+        plain_mode: Of a PNG whose rows are simply bytes (8 bits, no palette, not interlaced): Pillow's mode for them.
     """
 
     format: str
@@ -63,6 +64,7 @@ class Container:
     bytes_per_pixel: float
     orientation: int = 1
     frame: tuple[int, int, int, int] | None = None
+    plain_mode: str = ""
 
 
 def open_container(data: bytes) -> Container:
@@ -117,6 +119,13 @@ def read_orientation(exif: bytes) -> int:
 
 _PNG_PIXEL_CHUNKS = (b"PLTE", b"IDAT")
 _PNG_BYTES_PER_PIXEL = {0: 1, 2: 4, 3: 1, 4: 4, 6: 4}  # by colour type, as Pillow stores them
+# The end of the header (depth, colour type, compression, filter, interlacing) -> Pillow's mode.
+_PNG_PLAIN_MODES = {
+    b"\x08\x00\0\0\0": "L",
+    b"\x08\x02\0\0\0": "RGB",
+    b"\x08\x04\0\0\0": "LA",
+    b"\x08\x06\0\0\0": "RGBA",
+}
 
 
 def _open_png(data: bytes) -> Container:
@@ -124,9 +133,9 @@ def _open_png(data: bytes) -> Container:
     if length != 13 or kind != b"IHDR":
         raise UndecodableImage("The PNG file does not begin with its header.")
     width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
-    view, orientation = memoryview(data), 1
+    view, orientation, position = memoryview(data), 1, 33
     kept: list[bytes | memoryview] = [view[:33]]
-    position = 33
+    rows: list[memoryview] = []
     for _ in range(_MAX_PNG_CHUNKS):
         if position + 8 > len(data):
             break  # the decoder knows whether the pixels are complete
@@ -134,6 +143,8 @@ def _open_png(data: bytes) -> Container:
         end = position + 12 + length
         if kind in _PNG_PIXEL_CHUNKS:
             kept.append(view[position:end])
+            if kind == b"IDAT" and end <= len(data):
+                rows.append(view[position + 8 : end - 4])
         elif kind == b"tRNS":
             kept.append(_png_transparency(data[position + 8 : end - 4], depth, color))
         elif kind == b"eXIf":
@@ -143,8 +154,12 @@ def _open_png(data: bytes) -> Container:
         position = end
     else:
         raise UndecodableImage(f"The PNG file has more than {_MAX_PNG_CHUNKS} chunks.")
-    kept.append(b"\0\0\0\0IEND\xaeB`\x82")
     bytes_per_pixel = 2 if (depth, color) == (16, 0) else _PNG_BYTES_PER_PIXEL.get(color, 4)
+    plain_mode = _PNG_PLAIN_MODES.get(data[24:29], "")
+    if plain_mode and len(kept) == 1 + len(rows) and struct.pack(">I", zlib.crc32(view[12:29])) == view[29:33]:
+        return Container("PNG", width, height, b"".join(rows), bytes_per_pixel, orientation, plain_mode=plain_mode)
+    if position <= len(data):  # else the decoder would take what is appended for the missing pixels
+        kept.append(b"\0\0\0\0IEND\xaeB`\x82")
     return Container("PNG", width, height, b"".join(kept), bytes_per_pixel, orientation)
 
 

@@ -171,6 +171,10 @@ def decode_image(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> 
 
 def _decode(container: Container, background: int) -> Image.Image:
     """The first frame in mode L, on the background; a large JPEG comes reduced."""
+    if container.plain_mode:
+        # Pillow's own inflating and unfiltering, without its reader of chunks: a third of the time for a small image.
+        size, mode = (container.width, container.height), container.plain_mode
+        return _flatten(Image.frombytes(mode, size, container.pixels, "zip", mode), background)
     image = _OPENERS[container.format](BytesIO(container.pixels))
     if image.size != (container.width, container.height):
         raise ValueError("the decoder sees another size than was accepted")

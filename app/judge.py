@@ -1,12 +1,11 @@
 """One upload -> one judgement: small files decoded in place, others in threads; bounded in number, time and memory."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,9 +109,8 @@ class Judge:
         self.light.close()
         self.heavy.close()
 
-    @contextmanager
-    def admit(self, receive: Receive) -> Iterator["Turn"]:
-        """For as long as a request, whose body is complete, is in work or waits for it.
+    def admit(self, receive: Receive) -> "Turn":
+        """For as long as a request, whose body is complete, is in work or waits for it, in a `with`.
 
         Args:
             receive: The request's; tells when its client goes away.
@@ -123,14 +121,12 @@ class Judge:
         """
         if self.waiting >= self._max_waiting:
             raise Overloaded(f"{self._max_waiting} requests are in work or waiting; try again.")
-        turn = Turn(self, self._current_queue(), receive)
-        self.waiting += 1
+        return Turn(self, self._current_queue(), receive)
+
+    def count_waiting(self, more: int) -> None:
+        """One more request is admitted, or one is done; `Turn` says so."""
+        self.waiting += more
         self.metrics.waiting(self.waiting)
-        try:
-            yield turn
-        finally:
-            self.waiting -= 1
-            self.metrics.waiting(self.waiting)
 
     def _current_queue(self) -> DetectionQueue:
         if self._queue is None:
@@ -153,6 +149,13 @@ class Turn:
         self._preprocessing = self.detector.artifact.preprocessing
         self._receive = receive
         self._deadline = asyncio.get_running_loop().time() + judge.timeout_seconds
+
+    def __enter__(self) -> Self:
+        self._judge.count_waiting(1)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._judge.count_waiting(-1)
 
     async def judge(self, data: bytes) -> Judgement:
         """Judges one file.

@@ -70,6 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         lifespan=_lifespan,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # its search for a provider, at every request
     )
     app.state.settings = settings
     app.state.metrics = Metrics()

@@ -1,6 +1,7 @@
 """What reaches a decoder, and what does not."""
 
 import struct
+import zlib
 
 import pytest
 from PIL import Image
@@ -37,8 +38,13 @@ def test_damaged_exif_is_upright(exif: bytes) -> None:
 def test_text_profiles_and_exif_do_not_reach_the_png_decoder() -> None:
     data = make.png(3, 2, before=[*make.compressed_text(1), make.chunk(b"eXIf", make.exif(6)[6:])])
     container = open_container(data)
-    assert container.pixels == make.png(3, 2)
+    assert container.plain_mode == "L"
+    assert zlib.decompress(container.pixels) == bytes(2 * (1 + 3))
     assert (container.width, container.height, container.orientation) == (3, 2, 6)
+    interlaced = make.png(3, 2, interlace=1, before=make.compressed_text(1))
+    container = open_container(interlaced)
+    assert container.plain_mode == ""
+    assert container.pixels == make.png(3, 2, interlace=1)
 
 
 def test_exif_behind_the_png_pixels_counts() -> None:

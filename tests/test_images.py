@@ -1,5 +1,6 @@
 """Every format and mode comes out as the grey levels that a person sees, on the background, upright."""
 
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
 from app.errors import TooManyPixels, UndecodableImage
-from app.images import Preprocessing, decode_image, open_image
+from app.images import Preprocessing, decode_image, open_image, to_large_grayscale
 from tests import hostile_files as make
 
 GRADIENT = np.arange(28 * 28, dtype=np.uint32).reshape(28, 28) % 256
@@ -57,6 +58,55 @@ def test_few_grey_levels_span_black_to_white(depth: int) -> None:
     bits = np.unpackbits(samples[..., np.newaxis], axis=2)[..., 8 - depth :].reshape(28, -1)
     data = png(depth, 0, np.packbits(bits, axis=1))
     np.testing.assert_allclose(levels(data), samples * (255 / (steps - 1)), atol=1e-4)
+
+
+@pytest.mark.parametrize(("color", "bands"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_a_plain_png_is_what_pillows_own_reader_makes_of_it_and_refused_when_it_fails(color: int, bands: int) -> None:
+    rng = np.random.default_rng(color)
+    rows = [bytes((rng.integers(5),)) + rng.bytes(40 * bands) for _ in range(30)]
+    whole = make.png(40, 30, color=color, rows=b"".join(rows), level=0)
+    header, data = whole[:33], zlib.decompress(whole[41:-16])
+    end = make.chunk(b"IEND")
+
+    def with_data(*pieces: bytes) -> bytes:
+        return header + b"".join(make.chunk(b"IDAT", piece) for piece in pieces) + end
+
+    stream = zlib.compress(data)
+    files = [
+        whole,
+        with_data(stream[:50], b"", stream[50:]),
+        with_data(stream + b"more", b"and more"),
+        with_data(stream[:-4]),  # without its checksum
+        with_data(zlib.compress(data + b"\0" * 500)),
+        with_data(stream[:300]),
+        with_data(zlib.compress(data[:-1])),
+        with_data(zlib.compress(b"\5" + data[1:])),  # no such filter
+        with_data(b"no stream"),
+        with_data(),
+        whole[:-30],
+        whole[:29] + b"\0\0\0\0" + whole[33:],  # the header's checksum
+        with_data(stream).replace(b"IDAT", b"PLTE", 1),
+    ]
+    outcomes = set()
+    for file in files:
+        try:
+            opened = Image.open(BytesIO(file))
+            opened.load()
+        except (OSError, SyntaxError, ValueError):
+            with pytest.raises(UndecodableImage):
+                decode_image(file, Preprocessing(), 10**6)
+            outcomes.add("refused")
+        else:
+            expected = to_large_grayscale(open_image(_twin_for_pillow(opened), 10**6), Preprocessing())
+            assert to_large_grayscale(open_image(file, 10**6), Preprocessing()).tobytes() == expected.tobytes()
+            outcomes.add("decoded")
+    assert outcomes == {"refused", "decoded"}
+
+
+def _twin_for_pillow(image: Image.Image) -> bytes:
+    """The same pixels in a file that goes to Pillow's own reader: with a palette suggested, which changes nothing."""
+    file = make.save(image, "PNG")
+    return file[:33] + make.chunk(b"PLTE", bytes(3)) + file[33:]
 
 
 def test_16_bit_grey_is_scaled_not_clipped() -> None:
