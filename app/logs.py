@@ -29,28 +29,23 @@ class _JsonFormatter(logging.Formatter):
 
 class _TextFormatter(logging.Formatter):
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s")
+        super().__init__()
         self._second = (0, "")
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  # logging's name
-        """As logging's own, which works out the calendar anew for every line of a second."""
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{self._time(record)} {record.levelname:<7} {record.getMessage()}"
+        for name, value in getattr(record, "fields", {}).items():
+            # A path is the client's words: with a line break in it, it could forge a line of its own.
+            text = str(value)
+            line += f" {name}={text if _PLAIN.fullmatch(text) else json.dumps(text)}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+    def _time(self, record: logging.LogRecord) -> str:
+        """As logging writes it, but the calendar is worked out once a second."""
         second = int(record.created)
         if self._second[0] != second:
             self._second = (second, time.strftime(self.default_time_format, time.localtime(second)))
         return f"{self._second[1]},{int(record.msecs):03d}"
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # as above
-        fields = getattr(record, "fields", {})
-        return " ".join([super().formatMessage(record), *[f"{name}={_plain(value)}" for name, value in fields.items()]])
-
-
-def _plain(value: object) -> str:
-    """A value as it stands in a line of text: quoted and escaped unless it is one plain word.
-
-    A path is the client's words: with a line break in it, it could forge a line of its own.
-    """
-    text = str(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text)
 
 
 def configure_logging(level: str, log_format: str) -> None:
