@@ -9,7 +9,7 @@ count, whatever the file's length, and touches no pixels: it may run in the even
 import re
 import struct
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
 
@@ -43,8 +43,7 @@ _ORIENTATION_TAG = 0x0112
 _WEBP_BYTES_PER_PIXEL = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(NamedTuple):
     """What is known of a file before its pixels are decoded.
 
     Attributes:

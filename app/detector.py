@@ -4,7 +4,7 @@ import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -19,8 +19,7 @@ MOST_AT_ONCE = 32
 _OUTPUTS = ["reconstruction", "loss", "score", "views"]
 
 
-@dataclass(frozen=True, slots=True)
-class Detection:
+class Detection(NamedTuple):
     """The judgement of one image.
 
     Attributes:
