@@ -54,10 +54,21 @@ def _uvicorn(app: str) -> tuple[str, ...]:
 GATE, NAIVE, NAIVE_TUTORIAL = "imagegate", "naive app", "naive app, tutorial's network"
 LITSERVE_TORCH, LITSERVE_ONNX = "LitServe, PyTorch", "LitServe, same graph"
 FASTAPI, ASGI = "FastAPI without model", "bare ASGI without model"
+GATE_TUTORIAL = "imagegate, tutorial's network"
+GATE_SINGLY, GATE_TUTORIAL_SINGLY = "imagegate, one at a time", "imagegate, tutorial's network, one at a time"
 
 
-def contestants(artifact: Path) -> list[Contestant]:
+def contestants(artifact: Path, tutorial_artifact: Path) -> list[Contestant]:
+    """All of them, ours first.
+
+    Args:
+        artifact: Of the default gate.
+        tutorial_artifact: Of the tutorial's plain autoencoder.
+    """
     environment = {ARTIFACT_VARIABLE: str(artifact)}
+    with_tutorial = {ARTIFACT_VARIABLE: str(tutorial_artifact)}
+    serve, small, raw = ("serve", "--port", "PORT"), ("28x28 PNG",), {RAW: "/v1/predict"}
+    together, singly = ("-m", "app", *serve), ("-m", "benchmarks.serving.one_at_a_time", *serve)
     form = {MULTIPART: "/predict"}
     ceilings, lit = "benchmarks.serving.ceilings", ("-m", "benchmarks.serving.litserve_app")
     both = {RAW: "/raw", MULTIPART: "/multipart"}
@@ -65,9 +76,12 @@ def contestants(artifact: Path) -> list[Contestant]:
     tutorial = {**environment, NETWORK_VARIABLE: "tutorial"}
     own = {RAW: "/v1/predict", MULTIPART: "/v1/predict"}
     return [
-        Contestant(GATE, ("-m", "app", "serve", "--port", "PORT"), own, environment),
+        Contestant(GATE, together, own, environment),
+        Contestant(GATE_SINGLY, singly, raw, environment, small),
+        Contestant(GATE_TUTORIAL, together, raw, with_tutorial, small),
+        Contestant(GATE_TUTORIAL_SINGLY, singly, raw, with_tutorial, small),
         Contestant(NAIVE, naive, form, environment),
-        Contestant(NAIVE_TUTORIAL, naive, form, tutorial, ("28x28 PNG",)),
+        Contestant(NAIVE_TUTORIAL, naive, form, tutorial),
         Contestant(LITSERVE_TORCH, (*lit, "torch", "PORT"), form, environment),
         Contestant(LITSERVE_ONNX, (*lit, "onnx", "PORT"), form, environment),
         Contestant(FASTAPI, _uvicorn(f"{ceilings}:fastapi_app"), both, {}),

@@ -10,6 +10,9 @@ from benchmarks.serving.contestants import (
     ASGI,
     FASTAPI,
     GATE,
+    GATE_SINGLY,
+    GATE_TUTORIAL,
+    GATE_TUTORIAL_SINGLY,
     LITSERVE_ONNX,
     LITSERVE_TORCH,
     NAIVE,
@@ -17,7 +20,7 @@ from benchmarks.serving.contestants import (
 )
 
 FOLDER = Path(__file__).resolve().parents[1]
-_NAMES = [GATE, NAIVE, NAIVE_TUTORIAL, LITSERVE_TORCH, LITSERVE_ONNX, FASTAPI, ASGI]
+NAMES = [GATE, NAIVE, NAIVE_TUTORIAL, LITSERVE_TORCH, LITSERVE_ONNX, FASTAPI, ASGI]
 _RATIOS = {
     "against the naive app": NAIVE,
     "against it with the tutorial's network": NAIVE_TUTORIAL,
@@ -62,7 +65,8 @@ class Table:
 def write_report(results: dict[str, Any], save: bool) -> None:
     """Prints the tables; `save` writes them, with the plot, into `benchmarks/`."""
     table = Table(results["measurements"])
-    text = "\n\n".join([_heading(results), _ratio_table(table), _rate_tables(table), _cost_table(results)]) + "\n"
+    parts = [_heading(results), _ratio_table(table), _rate_tables(table), _batching_table(table), _cost_table(results)]
+    text = "\n\n".join(parts) + "\n"
     print(text)
     if save:
         (FOLDER / "serving.md").write_text(text)
@@ -100,7 +104,7 @@ def _rate_tables(table: Table) -> str:
     parts = []
     for workload in table.workloads:
         usual = table.usual_concurrency
-        names = [name for name in _NAMES if not math.isnan(table.median((name, workload, usual), "requests_a_second"))]
+        names = [name for name in NAMES if not math.isnan(table.median((name, workload, usual), "requests_a_second"))]
         rows = [
             [name, *(cell for c in table.concurrencies for cell in _rate_cells(table, (name, workload, c)))]
             for name in names
@@ -116,6 +120,22 @@ def _rate_cells(table: Table, key: Key) -> list[str]:
     return [rate, f"{p50} / {p99}", cpu]
 
 
+def _batching_table(table: Table) -> str:
+    workload = table.workloads[0]
+    kinds = {
+        "imagegate's network, together": GATE,
+        "imagegate's network, one at a time": GATE_SINGLY,
+        "the tutorial's network, together": GATE_TUTORIAL,
+        "the tutorial's network, one at a time": GATE_TUTORIAL_SINGLY,
+    }
+    rows = [
+        [kind, *(_number(table.median((name, workload, c), "requests_a_second")) for c in table.concurrencies)]
+        for kind, name in kinds.items()
+    ]
+    heads = ["", *(f"req/s at {c}" for c in table.concurrencies)]
+    return f"## What batching gives: the service with and without it, {workload}\n\n" + _markdown(heads, rows)
+
+
 def _cost_table(results: dict[str, Any]) -> str:
     rows = [
         [
@@ -124,7 +144,7 @@ def _cost_table(results: dict[str, Any]) -> str:
             f"{results['resident_bytes'][name] / 1e6:.0f}",
             f"{results['installed_bytes'][name] / 1e6:.0f}" if name in results["installed_bytes"] else "",
         ]
-        for name in _NAMES
+        for name in NAMES
     ]
     heads = ["", "start to first answer, s", "resident after the load, MB, all processes", "installed, MB"]
     return "## Start and size\n\n" + _markdown(heads, rows)
@@ -148,10 +168,10 @@ def _plot(table: Table, path: Path) -> None:
 
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    width = 0.8 / len(_NAMES)
-    for place, name in enumerate(_NAMES):
+    width = 0.8 / len(NAMES)
+    for place, name in enumerate(NAMES):
         rates = [table.median((name, one, table.usual_concurrency), "requests_a_second") for one in table.workloads]
-        positions = [index + (place - len(_NAMES) / 2 + 0.5) * width for index in range(len(rates))]
+        positions = [index + (place - len(NAMES) / 2 + 0.5) * width for index in range(len(rates))]
         axes.bar(positions, rates, width, label=name)
     axes.set_yscale("log")
     axes.set_xticks(range(len(table.workloads)), [workload.replace(", ", "\n") for workload in table.workloads])
