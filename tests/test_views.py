@@ -12,10 +12,10 @@ from training.calibrate import run_in_batches, uncalibrated_detector
 from training.dataset import circle_dataset, decode_variants
 from training.export import check_agreement, export_graph
 from training.fit import FitSettings, fit
-from training.fit_views import fit_views
+from training.fit_views import fit_views, joined
 from training.scores import ScoredAutoencoder, Verdict, score_images
 from training.variants import parse_variants
-from training.views import VIEWS, Measurements, Views
+from training.views import VIEWS, Measurements, NearestGaussian, Views
 
 
 @pytest.fixture(scope="module")
@@ -113,18 +113,43 @@ def test_description_builds_the_same_module_again(fitted):
     again.load_state_dict(views.state_dict())
 
 
-def test_dissimilarity_is_nothing_for_equal_pictures_and_much_for_others():
-    measure, images = Measurements(), torch.rand(4, 1, 28, 28)
-    torch.testing.assert_close(
-        measure.dissimilarity(torch.cat([images, images], dim=1)), torch.zeros(4, 1), atol=1e-5, rtol=0
-    )
-    assert (measure.dissimilarity(torch.cat([images, 1 - images], dim=1)) > 0.5).all()
+def test_dissimilarity_is_that_of_the_textbook():
+    first, second = torch.rand(2, 4, 1, 14, 14, dtype=torch.float64)
+    measure = Measurements(components=1).double()
+    found = measure.dissimilarity(torch.stack([first - second, first + second], dim=1).flatten(2))
+
+    def mean(pictures):
+        return F.avg_pool2d(pictures, 4, stride=1)
+
+    means = mean(first), mean(second)
+    variances = mean(first * first) - means[0] ** 2 + mean(second * second) - means[1] ** 2
+    covariance = mean(first * second) - means[0] * means[1]
+    light = (2 * means[0] * means[1] + 1e-4) / (means[0] ** 2 + means[1] ** 2 + 1e-4)
+    structure = (2 * covariance + 9e-4) / (variances + 9e-4)
+    torch.testing.assert_close(found, 1 - (light * structure).flatten(1), atol=1e-6, rtol=0)
 
 
-def test_blur_is_a_gaussian():
-    kernel = torch.exp(-(torch.arange(-8.0, 9) ** 2) / 2)
+def test_halving_is_a_gaussian_blur_of_which_every_second_pixel_is_kept():
+    steps = torch.arange(-8.5, 9)
+    kernel = torch.exp(-(steps**2) / 2)
     kernel = kernel / kernel.sum()
     images = torch.zeros(1, 1, 28, 28)
-    images[0, 0, 14, 14] = 1
-    expected = F.conv2d(images, (kernel[:, None] * kernel)[None, None], padding=8)
-    torch.testing.assert_close(Measurements().blurred(images), expected, atol=1e-4, rtol=0)
+    images[0, 0, 14, 11] = 1
+    expected = F.conv2d(F.pad(images, (8, 8, 8, 8)), (kernel[:, None] * kernel)[None, None], stride=2)
+    halved = Measurements(components=1).halved(images).reshape(1, 1, 14, 14)
+    torch.testing.assert_close(halved.transpose(2, 3), expected, atol=1e-4, rtol=0)
+
+
+def test_distance_is_that_of_mahalanobis_to_the_nearest_gaussian():
+    generator = torch.Generator().manual_seed(0)
+    features, means = torch.randn(5, 10, generator=generator), torch.randn(2, 10, generator=generator)
+    precisions, singles = [], []
+    for mean in means:
+        whitening = torch.randn(10, 10, generator=generator).triu()
+        precisions.append(whitening @ whitening.T)
+        single = NearestGaussian(10, 1)
+        single.set_whitening(whitening, mean)
+        singles.append(single)
+    off = features[:, None] - means  # (5, 2, 10)
+    expected = torch.einsum("ngi,gij,ngj->ng", off, torch.stack(precisions), off).amin(dim=1).log()
+    torch.testing.assert_close(joined(singles)(features)[:, 0], expected, atol=1e-3, rtol=0)

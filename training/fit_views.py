@@ -4,6 +4,8 @@ Large tables are rounded to half precision as soon as they are fitted, so that w
 serve; the artifact then stores them at half the size without a loss.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,15 +17,13 @@ from app.images import SIDE
 from training.autoencoders import Autoencoder
 from training.fit import to_grey_levels
 from training.scores import Redrawing, redraw
-from training.views import Features, NearestGaussian, Views
+from training.views import Features, Measurements, NearestGaussian, Views
 
 # Added to a covariance, relative to its mean variance.
 REGULARISATION = 3e-4
 # A variant's own covariance counts as n / (n + this), that of all variants as the rest.
 SHRINKAGE_IMAGES = 50
 MOST_GAUSSIANS = 8
-# A variant whose 99% quantile lies within this, where 1 is that of a Gaussian's own variant, needs none of its own.
-EXPLAINED = 1.1
 # How much further out than the 99% quantile a view reaches 1: the further, the less it alarms by itself and the less it
 # costs the others. Faintness is for images far fainter than normal ones; and a distance in many dimensions is trusted
 # the less the fewer images it was fitted on.
@@ -50,10 +50,9 @@ def fit_views(autoencoder: Autoencoder, train: NDArray[np.uint8], held_out: NDAr
         torch.manual_seed(seed)
         views = Views(latent_size).eval()
     with torch.no_grad():
-        views.measurements.median.copy_(_rounded(fitted.images[: train.shape[1]].median(dim=0).values))
+        _fit_components(views.measurements, (fitted.images - fitted.reconstructions).flatten(1))
         own, other = _measure(views, fitted), _measure(views, others)
-        views.error_mean.copy_(own[1][:, :2].mean(dim=0))
-        views.error_scale.copy_(own[1][:, :2].std(dim=0) + 1e-3)
+        views.error_weights.copy_(1 / (own[1][:, :2].std(dim=0) + 1e-3))
         _fit_features(views.features, *own)
     steps = min(3_000, max(500, len(fitted.images) // 10))
     _fit_expected_errors(views.features, own, other, steps, seed)
@@ -88,26 +87,31 @@ def _redraw_all(autoencoder: Autoencoder, images: NDArray[np.uint8]) -> Redrawin
 
 
 Measured = tuple[Tensor, Tensor, Tensor]
-"""Residuals (N, 784), measurements (N, 9) and latents (N, latent) of N redrawn images."""
+"""Components (N, components), measurements (N, 8) and latents (N, latent) of N redrawn images."""
 
 
 def _measure(views: Views, redrawing: Redrawing) -> Measured:
-    images, reconstructions, latents, _ = redrawing
-    chunks = zip(torch.split(images, _CHUNK), torch.split(reconstructions, _CHUNK), strict=True)
-    measurements = torch.cat([views.measurements(*chunk) for chunk in chunks])
-    return (images - reconstructions).flatten(1), measurements, latents
+    chunks = zip(*(torch.split(tensor, _CHUNK) for tensor in redrawing), strict=True)
+    parts = [views.measurements(images, redrawn, losses) for images, redrawn, _, losses in chunks]
+    components, measurements = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    return components, measurements, redrawing.latents
 
 
-def _fit_features(features: Features, residuals: Tensor, measurements: Tensor, latents: Tensor) -> None:
-    """All but the network that expects errors."""
-    features.residual_mean.copy_(_rounded(residuals.mean(dim=0)))
-    some = residuals[:: 1 + len(residuals) // 20_000]
-    values, vectors = torch.linalg.eigh(torch.cov(some.T))
-    count = features.basis.shape[1]
+def _fit_components(measurements: Measurements, residuals: Tensor) -> None:
+    """Principal directions of the residuals (N, 784).
+
+    What is looked at is not centred: the mean is small, and whatever follows takes off its own.
+    """
+    values, vectors = torch.linalg.eigh(torch.cov(residuals[:: 1 + len(residuals) // 20_000].T))
+    count = measurements.basis.shape[1]
     variances = values.flip(0)[:count].clamp_min(1e-7)
-    features.variances.copy_(variances)
-    features.basis.copy_(_rounded(vectors.flip(1)[:, :count] / variances.sqrt()))
-    plain = features.plain(residuals, measurements)
+    measurements.variances.copy_(variances)
+    measurements.basis.copy_(_rounded(vectors.flip(1)[:, :count] / variances.sqrt()))
+
+
+def _fit_features(features: Features, components: Tensor, measurements: Tensor, latents: Tensor) -> None:
+    """All but the network that expects errors."""
+    plain = features.plain(components, measurements)
     features.plain_mean.copy_(plain.mean(dim=0))
     features.plain_scale.copy_(plain.std(dim=0) + 1e-3)
     features.latent_mean.copy_(latents.mean(dim=0))
@@ -161,9 +165,10 @@ def _surprise(network: nn.Module, places: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _fit_gaussians(train: Tensor, held_out: Tensor) -> NearestGaussian:
-    """As many Gaussians as the variants need.
+    """As many Gaussians as the variants need, up to `MOST_GAUSSIANS`.
 
-    Begins with the original's, then adds that of the variant which is explained worst, until all are explained.
+    Begins with the original's, then adds that of the variant which is explained worst, until that one has its own. (To
+    stop earlier, at variants that are explained nearly as well, made one fit in three find a point less.)
 
     Args:
         train: (variants, n, features).
@@ -171,19 +176,24 @@ def _fit_gaussians(train: Tensor, held_out: Tensor) -> NearestGaussian:
     """
     common = torch.stack([torch.cov(features.T) for features in train]).mean(dim=0)
     own = [_fit_gaussian(features, others, common) for features, others in zip(train, held_out, strict=True)]
-    distances = [torch.stack([gaussian(others) for others in held_out]) for gaussian in own]  # each (variants, m)
+    distances = [gaussian(held_out.flatten(0, 1)).reshape(held_out.shape[:2]) for gaussian in own]  # each (variants, m)
     chosen = [0]
     while len(chosen) < min(MOST_GAUSSIANS, len(own)):
         nearest = torch.stack([distances[index] for index in chosen]).amin(dim=0)
-        reach = torch.quantile(nearest, 0.99, dim=1)  # (variants,)
-        worst = int(reach.argmax())
-        if reach[worst] <= EXPLAINED or worst in chosen:
+        worst = int(torch.quantile(nearest, 0.99, dim=1).argmax())
+        if worst in chosen:
             break
         chosen.append(worst)
-    joined = NearestGaussian(train.shape[2], len(chosen))
-    for name, buffer in joined.state_dict().items():
-        buffer.copy_(torch.cat([getattr(own[index], name) for index in chosen], dim=-1))
-    return joined
+    return joined([own[index] for index in chosen])
+
+
+def joined(singles: Sequence[NearestGaussian]) -> NearestGaussian:
+    """Several, each of one Gaussian, as one."""
+    together = NearestGaussian(singles[0].size, len(singles))
+    states = [single.state_dict() for single in singles]
+    for name, buffer in together.state_dict().items():
+        buffer.copy_(torch.cat([state[name] for state in states], dim=-1))
+    return together
 
 
 def _fit_gaussian(features: Tensor, held_out: Tensor, common: Tensor) -> NearestGaussian:
@@ -199,9 +209,9 @@ def _fit_gaussian(features: Tensor, held_out: Tensor, common: Tensor) -> Nearest
     covariance = (weight * torch.cov(features.T) + (1 - weight) * common).double()
     covariance += REGULARISATION * covariance.trace() / size * torch.eye(size, dtype=torch.float64)
     gaussian = NearestGaussian(size, 1)
-    gaussian.whitening.copy_(_rounded(torch.linalg.inv(torch.linalg.cholesky(covariance)).T.float()))
-    gaussian.offsets.copy_(features.mean(dim=0) @ gaussian.whitening)
-    typical, spread = _median_and_reach(gaussian(held_out))
+    whitening = torch.linalg.inv(torch.linalg.cholesky(covariance)).T.float()
+    gaussian.set_whitening(_rounded(whitening), features.mean(dim=0))
+    typical, spread = _median_and_reach(gaussian(held_out)[:, 0])
     gaussian.typical.fill_(typical)
     gaussian.spread.fill_(spread)
     return gaussian

@@ -2,7 +2,7 @@
 
 Each view is scaled so that of held-out normal images the median is 0 and the oddest hundredth begins at 1:
 
-- redrawn badly: the largest errors and the structural dissimilarity, after a slight blur of both pictures;
+- redrawn badly: the squared errors and the structural dissimilarity, after a slight blur of both pictures;
 - unlike normal structure: how far the error lies from any way in which normal images are redrawn, given the latent;
 - faint or empty: contrast far below that of normal images, which are the easiest of all to redraw.
 
@@ -10,6 +10,9 @@ Whatever is fitted (training.fit_views) is kept in buffers and weights, so that 
 """
 
 import math
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -19,18 +22,20 @@ from app.artifact import Architecture, View
 from app.images import PIXELS, SIDE
 from training.scores import Redrawing, Scorer
 
-TOP_PIXELS = 50
 BLUR_SIGMA = 1.0
-SSIM_WINDOW = 7
-MEASUREMENTS = 9
+# Its side, in pixels of a picture of half the size.
+SSIM_WINDOW = 4
+MEASUREMENTS = 8
+# The whitening is cut into this many: more leave out more of its zeros, but are more steps.
+WHITENING_PIECES = 3
 # What is added to each measurement, but for the last, before its logarithm is taken. Nowhere less than 1e-7: the
 # exporter takes a smaller summand for zero, and the logarithm of nothing is infinite.
-_LEAST = (1e-6, 1e-4, 1e-5, 1e-6, 1e-6, 1e-2, 1e-4, 1e-6)
+_LEAST = (1e-6, 1e-4, 1e-6, 1e-6, 1e-4, 1e-6, 1e-4)
 
 VIEWS = (
     View(
         name="redrawn_badly",
-        meaning="Largest errors and loss of structure between the slightly blurred image and its reconstruction.",
+        meaning="Squared errors and loss of structure between the slightly blurred image and its reconstruction.",
         odd="The network cannot redraw this image: the reconstruction differs more than for normal images.",
         normal="The network redraws this image as well as normal ones.",
     ),
@@ -50,64 +55,71 @@ VIEWS = (
 
 
 class Measurements(nn.Module):
-    """Nine plain numbers of each image and its reconstruction, mostly logarithms."""
+    """What is measured of an image and its reconstruction: components of the error, and eight plain numbers."""
 
-    blur: Tensor
-    window: Tensor
-    median: Tensor
+    halving: Tensor
+    windows: Tensor
+    slopes: Tensor
+    basis: Tensor
+    variances: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, components: int) -> None:
         super().__init__()
-        self.register_buffer("blur", _blur_matrix(BLUR_SIGMA), persistent=False)
-        self.register_buffer("window", _window_matrix(SSIM_WINDOW), persistent=False)
-        self.register_buffer("median", torch.zeros(1, 1, SIDE, SIDE))
+        self.register_buffer("halving", _halving_matrix(BLUR_SIGMA), persistent=False)
+        self.register_buffer("windows", _window_matrix(SSIM_WINDOW), persistent=False)
+        self.register_buffer("slopes", torch.eye(SIDE).diff(dim=1)[:, ::2], persistent=False)
+        self.register_buffer("basis", torch.zeros(PIXELS, components))
+        self.register_buffer("variances", torch.ones(components))
 
-    def blurred(self, images: Tensor) -> Tensor:
-        """The same shape; so that a stroke redrawn half a pixel off does not count as an error."""
-        return self.blur @ images @ self.blur.T
+    def halved(self, images: Tensor) -> Tensor:
+        """(N, k, 28, 28) -> (N, k, 196): blurred, so that a stroke redrawn half a pixel off does not count as an error.
+
+        Of what the blur leaves, every second row and column says enough; they change places, which nothing here minds.
+        """
+        return ((images @ self.halving).transpose(2, 3) @ self.halving).flatten(2)
 
     def dissimilarity(self, pairs: Tensor) -> Tensor:
-        """(N, 1) 1 - SSIM over all 7x7 windows of the two pictures of each pair (N, 2, 28, 28)."""
-        # Variances around each image's own level: around zero, those of a white paper would be lost in rounding.
-        level = _mean(pairs[:, 0])[:, :, None]  # (N, 1, 1)
-        first, second = pairs[:, 0] - level, pairs[:, 1] - level
-        planes = torch.stack([first, second, first.square() + second.square(), first * second], dim=1)
-        means = self.window @ planes @ self.window.T  # (N, 4, 22, 22)
-        off_1, off_2, squares, product = means[:, 0], means[:, 1], means[:, 2], means[:, 3]
-        variances = squares - off_1.square() - off_2.square()
-        covariance = product - off_1 * off_2
-        mean_1, mean_2 = off_1 + level, off_2 + level
-        light = (2 * mean_1 * mean_2 + 0.01**2) / (mean_1.square() + mean_2.square() + 0.01**2)
-        structure = (2 * covariance + 0.03**2) / (variances + 0.03**2)
-        return 1 - _mean(light * structure)
+        """(N, windows) 1 - SSIM of two pictures in each window.
 
-    def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
+        Args:
+            pairs: (N, 2, 196), difference and sum of the two. Var(x) + var(y) is (var(x - y) + var(x + y)) / 2, and so
+                with squared means: from these SSIM needs no difference of near equals, which rounding would spoil.
+        """
+        means = pairs @ self.windows  # (N, 2, windows)
+        levels = means * means
+        variances = (pairs * pairs) @ self.windows - levels
+        light, structure = _share(levels, 0.01**2), _share(variances, 0.03**2)
+        return light + structure - light * structure  # 1 - (1 - light) * (1 - structure)
+
+    def forward(self, images: Tensor, reconstructions: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
         """
         Args:
             images: (N, 1, 28, 28), grey levels in [0, 1].
             reconstructions: The same.
+            losses: (N,), their mean squared errors.
 
         Returns:
-            (N, 9): blurred largest errors, blurred 1 - SSIM, blurred relative error, loss, contrast, energy against
-            the median image, total variation, sharpness, mean grey level.
+            (N, components), each of variance 1 over the training images; and (N, 8): blurred loss, blurred 1 - SSIM,
+            loss, contrast, mean difference between neighbours in a row, the same squared, energy that the components
+            leave over, mean grey level.
         """
-        blurred = self.blurred(torch.cat([images, reconstructions], dim=1))  # (N, 2, 28, 28)
-        errors = (blurred[:, 0] - blurred[:, 1]).square().flatten(1)  # (N, 784)
-        energy = _sum((images - self.median).square())
-        across = _mean((images[..., 1:] - images[..., :-1]).abs())
-        down = _mean((images[:, :, 1:] - images[:, :, :-1]).abs())
-        mean = _mean(images)
+        residuals = images - reconstructions
+        components = residuals.flatten(1) @ self.basis
+        explained = (components * components) @ self.variances[:, None]
+        pairs = self.halved(torch.cat([residuals, images + reconstructions], dim=1))  # (N, 2, 196)
+        pixels, slopes = images.flatten(1), (images @ self.slopes).flatten(1)
+        mean, loss = _mean(pixels), losses[:, None]
+        around = pixels - mean
         columns = [
-            _mean(errors.topk(TOP_PIXELS, dim=1, sorted=False).values),
-            self.dissimilarity(blurred),
-            _sum(errors) / (energy + 1),
-            _mean((images - reconstructions).square()),
-            _mean((images.flatten(1) - mean).square()),
-            energy,
-            across + down,
-            _mean((images[:, 0] - blurred[:, 0]).square()),
+            _mean((pairs * pairs)[:, 0]),
+            _mean(self.dissimilarity(pairs)),
+            loss,
+            _mean(around * around),
+            _mean(slopes.abs()),
+            _mean(slopes * slopes),
+            PIXELS * loss - explained,
         ]
-        return torch.cat([_log(torch.cat(columns, dim=1), _LEAST), mean], dim=1)
+        return components, torch.cat([_log(torch.cat(columns, dim=1), _LEAST), mean], dim=1)
 
 
 class ExpectedErrors(nn.Module):
@@ -139,9 +151,6 @@ class Features(nn.Module):
     scale that the latent lets expect; and the latent itself.
     """
 
-    residual_mean: Tensor
-    basis: Tensor
-    variances: Tensor
     plain_mean: Tensor
     plain_scale: Tensor
     latent_mean: Tensor
@@ -151,11 +160,8 @@ class Features(nn.Module):
 
     def __init__(self, latent_size: int, components: int, hidden: int) -> None:
         super().__init__()
-        plain = components + 1 + MEASUREMENTS
+        plain = components + MEASUREMENTS
         self.size = plain + latent_size
-        self.register_buffer("residual_mean", torch.zeros(PIXELS))
-        self.register_buffer("basis", torch.zeros(PIXELS, components))
-        self.register_buffer("variances", torch.ones(components))
         self.register_buffer("plain_mean", torch.zeros(plain))
         self.register_buffer("plain_scale", torch.ones(plain))
         self.register_buffer("latent_mean", torch.zeros(latent_size))
@@ -164,69 +170,85 @@ class Features(nn.Module):
         self.register_buffer("latent_high", torch.full((latent_size,), math.inf))
         self.expected = ExpectedErrors(latent_size, plain, hidden)
 
-    def plain(self, residuals: Tensor, measurements: Tensor) -> Tensor:
-        """(N, components + 10), before the latent is taken into account.
-
-        Args:
-            residuals: (N, 784), image minus reconstruction.
-            measurements: (N, 9).
-        """
-        centred = residuals - self.residual_mean
-        components = centred @ self.basis  # (N, components), each of variance 1
-        explained = components.square() @ self.variances[:, None]
-        left_over = _log(_sum(centred.square()) - explained, 1e-4)
-        values = torch.cat([components, left_over, measurements], dim=1)
-        return (values - self.plain_mean) / self.plain_scale
+    def plain(self, components: Tensor, measurements: Tensor) -> Tensor:
+        """(N, components + 8), before the latent is taken into account."""
+        return (torch.cat([components, measurements], dim=1) - self.plain_mean) / self.plain_scale
 
     def standardised(self, latents: Tensor) -> Tensor:
         """(N, latent) with mean 0 and variance 1 over the training images."""
         return (latents - self.latent_mean) / self.latent_scale
 
-    def forward(self, residuals: Tensor, measurements: Tensor, latents: Tensor) -> Tensor:
-        """(N, components + 10 + latent)."""
+    def forward(self, components: Tensor, measurements: Tensor, latents: Tensor) -> Tensor:
+        """(N, components + 8 + latent)."""
         places = self.standardised(latents)
         # Beyond the latents seen in training the small network would extrapolate, and might expect anything.
         known = torch.minimum(torch.maximum(places, self.latent_low), self.latent_high)
         mean, log_variance = self.expected(known)
-        plain = self.plain(residuals, measurements)
+        plain = self.plain(components, measurements)
         return torch.cat([(plain - mean) * torch.exp(-0.5 * log_variance), places], dim=1)
+
+
+class WhiteColumns(nn.Module):
+    """Neighbouring columns of every Gaussian's whitening, which are zero below the row of the last of them."""
+
+    whitening: Tensor
+    offsets: Tensor
+    own: Tensor
+
+    def __init__(self, start: int, end: int, gaussians: int) -> None:
+        super().__init__()
+        self.start, self.end = start, end
+        columns = end - start
+        self.register_buffer("whitening", torch.zeros(end, gaussians * columns))
+        self.register_buffer("offsets", torch.zeros(gaussians * columns))
+        # (gaussians * columns, gaussians): which columns are whose.
+        self.register_buffer("own", torch.eye(gaussians).repeat_interleave(columns, dim=0), persistent=False)
+
+    def set_whitening(self, whitening: Tensor, mean: Tensor) -> None:
+        """See `NearestGaussian.set_whitening`."""
+        self.whitening.copy_(whitening[: self.end, self.start : self.end])
+        self.offsets.copy_(-mean[: self.end] @ self.whitening)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (N, size) -> (N, gaussians), what these columns add to the squared distance to each."""
+        white = features[:, : self.end] @ self.whitening + self.offsets  # (N, gaussians * columns)
+        return (white * white) @ self.own
 
 
 class NearestGaussian(nn.Module):
     """A few Gaussians, each fitted on one variant; the one that explains an image best judges it."""
 
-    whitening: Tensor
-    offsets: Tensor
     typical: Tensor
     spread: Tensor
-    own: Tensor
 
     def __init__(self, size: int, gaussians: int) -> None:
         super().__init__()
-        self.register_buffer("whitening", torch.zeros(size, gaussians * size))
-        self.register_buffer("offsets", torch.zeros(gaussians * size))
+        self.size = size
+        ends = [size * piece // WHITENING_PIECES for piece in range(1, WHITENING_PIECES + 1)]
+        self.pieces = nn.ModuleList(WhiteColumns(start, end, gaussians) for start, end in pairwise([0, *ends]))
         self.register_buffer("typical", torch.zeros(gaussians))
         self.register_buffer("spread", torch.ones(gaussians))
-        # (gaussians * size, gaussians): which columns of the whitening are whose.
-        self.register_buffer("own", torch.eye(gaussians).repeat_interleave(size, dim=0), persistent=False)
+
+    def set_whitening(self, whitening: Tensor, mean: Tensor) -> None:
+        """Of the only one there is: (size, size), upper triangular, and the mean (size,)."""
+        for piece in cast(Iterable[WhiteColumns], self.pieces):
+            piece.set_whitening(whitening, mean)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (N, size) -> (N,) logarithm of the squared Mahalanobis distance to the nearest Gaussian.
+        """Features (N, size) -> (N, 1) logarithm of the squared Mahalanobis distance to the nearest Gaussian.
 
         Scaled for each: 0 is the median of its own variant on held-out images, 1 the 99% quantile.
         """
-        white = features @ self.whitening - self.offsets  # (N, gaussians * size)
-        squares = white.square() @ self.own  # (N, gaussians)
+        squares = sum(piece(features) for piece in self.pieces)
         distances = (_log(squares, 1e-3) - self.typical) / self.spread
-        return distances.amin(dim=1)
+        return distances.amin(dim=1, keepdim=True)
 
 
 class Views(Scorer):
     """The scorer of the default gate."""
 
     views = VIEWS
-    error_mean: Tensor
-    error_scale: Tensor
+    error_weights: Tensor
     typical: Tensor
     spread: Tensor
 
@@ -245,11 +267,10 @@ class Views(Scorer):
             "hidden": hidden,
             "gaussians": gaussians,
         }
-        self.measurements = Measurements()
+        self.measurements = Measurements(components)
         self.features = Features(latent_size, components, hidden)
         self.nearest = NearestGaussian(self.features.size, gaussians)
-        self.register_buffer("error_mean", torch.zeros(2))
-        self.register_buffer("error_scale", torch.ones(2))
+        self.register_buffer("error_weights", torch.ones(2))
         self.register_buffer("typical", torch.zeros(len(VIEWS)))
         self.register_buffer("spread", torch.ones(len(VIEWS)))
 
@@ -259,11 +280,11 @@ class Views(Scorer):
 
     def unscaled(self, redrawing: Redrawing) -> Tensor:
         """(N, views) before each is brought to its scale."""
-        images, reconstructions, latents, _ = redrawing
-        measurements = self.measurements(images, reconstructions)  # (N, 9)
-        redrawn = ((measurements[:, :2] - self.error_mean) / self.error_scale).sum(dim=1)
-        features = self.features((images - reconstructions).flatten(1), measurements, latents)
-        return torch.stack([redrawn, self.nearest(features), -measurements[:, 4]], dim=1)
+        images, reconstructions, latents, losses = redrawing
+        components, measurements = self.measurements(images, reconstructions, losses)
+        redrawn = measurements[:, :2] @ self.error_weights[:, None]
+        features = self.features(components, measurements, latents)
+        return torch.cat([redrawn, self.nearest(features), -measurements[:, 3:4]], dim=1)
 
     def forward(self, redrawing: Redrawing) -> tuple[Tensor, Tensor]:
         """Scores (N,), the largest view of each image, and the views (N, views)."""
@@ -278,16 +299,16 @@ class Views(Scorer):
 _LANES = 16
 
 
-def _sum(values: Tensor) -> Tensor:
-    """(N, ...) -> (N, 1)."""
-    rows = values.flatten(1)
-    return rows @ rows.new_ones(rows.shape[1], 1)
-
-
 def _mean(values: Tensor) -> Tensor:
     """(N, ...) -> (N, 1)."""
     rows = values.flatten(1)
     return rows @ rows.new_full((rows.shape[1], 1), 1 / rows.shape[1])
+
+
+def _share(pairs: Tensor, least: float) -> Tensor:
+    """(N, 2, k) -> (N, k), what the first of two contributes to their mean plus `least`."""
+    first, second = pairs.flatten(1).chunk(2, dim=1)
+    return 2 * first / (first + second + 2 * least)
 
 
 def _log(values: Tensor, least: float | tuple[float, ...]) -> Tensor:
@@ -297,15 +318,16 @@ def _log(values: Tensor, least: float | tuple[float, ...]) -> Tensor:
     return padded.log()[:, :columns]
 
 
-def _blur_matrix(sigma: float) -> Tensor:
-    """(28, 28): Gaussian blur along one axis; each row sums to one."""
-    steps = torch.arange(SIDE, dtype=torch.float32)
-    weights = torch.exp(-((steps[:, None] - steps[None]) ** 2) / (2 * sigma**2))
-    return weights / weights.sum(dim=1, keepdim=True)
+def _halving_matrix(sigma: float) -> Tensor:
+    """(28, 14): Gaussian blur along one axis, seen between every second and the next pixel; each column sums to one."""
+    steps = torch.arange(SIDE)[:, None] - torch.arange(0.5, SIDE, 2)
+    weights = torch.exp(-(steps**2) / (2 * sigma**2))
+    return weights / weights.sum(dim=0)
 
 
 def _window_matrix(window: int) -> Tensor:
-    """(29 - window, 28): moving average along one axis."""
-    rows = torch.arange(SIDE - window + 1)[:, None]
-    columns = torch.arange(SIDE)[None]
-    return ((columns >= rows) & (columns < rows + window)).float() / window
+    """(196, windows): means over square windows of a halved picture."""
+    side = SIDE // 2
+    pixels, starts = torch.arange(side)[:, None], torch.arange(side - window + 1)
+    within = ((pixels >= starts) & (pixels < starts + window)).float() / window  # (14, windows along one axis)
+    return torch.kron(within, within)
