@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive
+from starlette.types import Receive
 
 from app.allocator import return_free_pages
 from app.errors import BodyTooSlow, CompressedBody, MalformedRequest, Overloaded, TooManyBytes
@@ -78,42 +78,32 @@ class BodyReader:
         declared = headers.get("content-length", "")
         if declared.isdecimal() and (len(declared) > _MAX_LENGTH_DIGITS or int(declared) > self._max_upload_bytes):
             raise self._too_many_bytes()
-        message = _received_already(receive)
-        if message is not None and not message.get("more_body", False):
-            return self._chunk(message, held)
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await self._join(message or await receive(), receive, held)
-        except TimeoutError as error:
-            raise BodyTooSlow(f"The body took longer than {self._timeout_seconds:g} seconds.") from error
-
-    async def _join(self, message: Message, receive: Receive, held: "HeldBody") -> bytes:
         # Not a list of chunks: joining them at the end would hold everything twice.
         body = BytesIO()
-        while True:
-            chunk = self._chunk(message, held)
-            more = message.get("more_body", False)
-            if not more and not body.tell():
-                return chunk
-            body.write(chunk)
-            if not more:
-                return body.getvalue()
-            message = await receive()
-
-    def _chunk(self, message: Message, held: "HeldBody") -> bytes:
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk: bytes = message.get("body", b"")
-        self._account(held, len(chunk))
-        return chunk
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    chunk: bytes = message.get("body", b"")
+                    self._account(held, len(chunk))
+                    if not message.get("more_body", False) and not body.tell():
+                        return chunk
+                    body.write(chunk)
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError as error:
+            raise BodyTooSlow(f"The body took longer than {self._timeout_seconds:g} seconds.") from error
+        return body.getvalue()
 
     def give_back(self, size: int) -> None:
         """Takes back what a request held; `HeldBody` calls it."""
-        self._observe_bytes(size)
         self.buffered_bytes -= size
         if self.buffered_bytes == 0 and self._most_buffered_bytes > _BURST_BYTES:
             self._most_buffered_bytes = 0
             return_free_pages()
+        self._observe_bytes(size)
 
     def _account(self, held: "HeldBody", size: int) -> None:
         held.size += size
@@ -142,17 +132,6 @@ class HeldBody:
 
     def __exit__(self, *error: object) -> None:
         self._bodies.give_back(self.size)
-
-
-def _received_already(receive: Receive) -> Message | None:
-    """A message that is there without waiting: the whole body of a small request, which then needs no timer."""
-    attempt = receive().__await__()
-    try:
-        next(attempt)
-    except StopIteration as message:
-        return cast(Message, message.value)
-    attempt.close()  # it would wait; asked again, it begins anew
-    return None
 
 
 def is_multipart(headers: Headers) -> bool:

@@ -142,7 +142,7 @@ def _open_png(data: bytes) -> Container:
         end = position + 12 + length
         if kind in _PNG_PIXEL_CHUNKS:
             kept.append(view[position:end])
-            if kind == b"IDAT" and end <= len(data):
+            if kind == b"IDAT":
                 rows.append(view[position + 8 : end - 4])
         elif kind == b"tRNS":
             kept.append(_png_transparency(data[position + 8 : end - 4], depth, color))

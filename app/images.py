@@ -31,6 +31,8 @@ _PIXELS_FOR_EACH = 16
 # A JPEG is decoded at an eighth, a quarter or half of its size, as long as no side has fewer pixels than this: that
 # moves grey levels by less than 0.001 on average (benchmarks/reduction.py).
 _DRAFT_SIDE = 4 * SIDE
+# Deflate gives no more bytes for one.
+_MOST_INFLATION = 1032
 # Wide modes become grayscale in strips of at most this many pixels, so that no second whole image is held.
 _STRIP_PIXELS = 2**20
 
@@ -160,7 +162,9 @@ def to_large_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> Imag
         # included (found by fuzzing), and an answer of 500 could be a way around the gate.
         if not isinstance(error, _USUAL_ERRORS):
             logger.warning("an image decoder failed in an unusual way", exc_info=error)
-        raise UndecodableImage(f"The {container.format} file is damaged or ends early.") from error
+        # Without its traceback, whose frames would hold the picture for as long as somebody holds the refusal.
+        problem = UndecodableImage(f"The {container.format} file is damaged or ends early.")
+        raise problem from error.with_traceback(None)
     return gray
 
 
@@ -173,8 +177,7 @@ def _decode(container: Container, background: int) -> Image.Image:
     """The first frame in mode L, on the background; a large JPEG comes reduced."""
     if container.plain_mode:
         # Pillow's own inflating and unfiltering, without its reader of chunks: a third of the time for a small image.
-        size, mode = (container.width, container.height), container.plain_mode
-        return _flatten(Image.frombytes(mode, size, container.pixels, "zip", mode), background)
+        return _flatten(_inflate(container), background)
     image = _OPENERS[container.format](BytesIO(container.pixels))
     if image.size != (container.width, container.height):
         raise ValueError("the decoder sees another size than was accepted")
@@ -186,6 +189,14 @@ def _decode(container: Container, background: int) -> Image.Image:
     canvas = Image.new("L", image.size, background)
     canvas.paste(gray.crop(container.frame), container.frame)
     return canvas
+
+
+def _inflate(container: Container) -> Image.Image:
+    size, mode = (container.width, container.height), container.plain_mode
+    # Before the memory for it is taken; a file of fifty bytes may announce the largest picture that is accepted.
+    if len(container.pixels) * _MOST_INFLATION < container.height * (1 + container.width * len(mode)):
+        raise ValueError("fewer rows than announced")
+    return Image.frombytes(mode, size, container.pixels, "zip", mode)
 
 
 def _jpeg_scale(container: Container) -> int:

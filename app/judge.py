@@ -227,7 +227,7 @@ class Turn:
         except Refusal as refusal:
             if refusal.status >= 500:
                 raise
-            return refusal
+            return _to_keep(refusal)
 
     async def _decode_heavy(self, data: bytes) -> Pixels:
         # Opened again, for an opened image that waits would keep its copy of the file all the while.
@@ -248,6 +248,11 @@ class Turn:
             raise DeadlineExceeded(f"No answer within {seconds:g} seconds; try again.") from error
 
 
+def _to_keep(refusal: Refusal) -> Refusal:
+    """Without its traceback, whose frames hold a copy of the file."""
+    return refusal.with_traceback(None)
+
+
 def _decode_if_light(data: bytes, max_pixels: int, preprocessing: Preprocessing) -> Pixels | None:
     """What the network sees, or none if decoding takes so much memory that the image has to wait its turn."""
     image = open_image(data, max_pixels)
@@ -262,7 +267,7 @@ def _decode_slice(files: Sequence[bytes], max_pixels: int, preprocessing: Prepro
         try:
             pixels = _decode_if_light(data, max_pixels, preprocessing)
         except Refusal as refusal:
-            done.append(refusal)
+            done.append(_to_keep(refusal))
         else:
             if pixels is None:
                 break

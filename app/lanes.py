@@ -53,8 +53,8 @@ class Lane:
 class DetectionQueue:
     """Images that wait for one detector, and go through its network together.
 
-    Most of what a network of this size takes is reading its weights from memory: between requests, sixteen images took
-    it 1.5 ms and one alone 0.65. Each row has the same bits as it would have alone. There is no timer: the queue is
+    Most of what a network of this size takes is reading its weights from memory, once for all images (what that gives:
+    benchmarks/serving.md). Each row has the same bits as it would have alone. There is no timer: the queue is
     judged as soon as a turn of the event loop brings no further image, so that an image alone waits for one idle turn;
     or when the first has waited for `_LONGEST_SECONDS`, since a turn may hold a decode.
     """

@@ -38,7 +38,9 @@ class _TextFormatter(logging.Formatter):
             # A path is the client's words: with a line break in it, it could forge a line of its own.
             text = str(value)
             line += f" {name}={text if _PLAIN.fullmatch(text) else json.dumps(text)}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if record.exc_info:
+            line += f"\n{self.formatException(record.exc_info)}"
+        return f"{line}\n{record.stack_info}" if record.stack_info else line
 
     def _time(self, record: logging.LogRecord) -> str:
         """As logging writes it, but the calendar is worked out once a second."""

@@ -31,6 +31,12 @@ def test_a_sane_request_id_is_the_clients(client: TestClient, sane: str) -> None
     assert client.get("/livez", headers={"X-Request-ID": sane}).headers["x-request-id"] == sane
 
 
+def test_requests_without_an_id_get_each_another(client: TestClient) -> None:
+    ids = {client.get("/livez").headers["x-request-id"] for _ in range(20)}
+    assert len(ids) == 20
+    assert all(len(one) == 32 for one in ids)
+
+
 @pytest.mark.parametrize("insane", ["", "a b", "x" * 129, "a\tstatus=200", "\u00e9".encode()])
 def test_another_request_id_is_replaced(client: TestClient, insane: str | bytes) -> None:
     answered = client.get("/livez", headers={b"X-Request-ID": insane}).headers["x-request-id"]

@@ -1,6 +1,7 @@
 """Whatever is sent, the real app answers from the closed list of statuses, with a problem body, in bounded time."""
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -9,12 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app.errors import Refusal
+from app.errors import Refusal, UndecodableImage
 from app.images import Preprocessing, decode_image
+from app.judge import _decode_slice
 from app.main import create_app
 from app.settings import Settings
 from tests import hostile_files as make
@@ -261,3 +264,30 @@ def test_each_bad_file_of_a_batch_gives_its_own_problem(client: TestClient) -> N
 @pytest.mark.parametrize("path", sorted(REGRESSIONS.glob("*")), ids=lambda path: path.name)
 def test_inputs_that_once_broke_it(client: TestClient, path: Path) -> None:
     assert answer(client, path.read_bytes()) in CLOSED_LIST
+
+
+def resident_mib() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("interlace", [0, 1])
+def test_refusals_of_a_batch_keep_neither_pictures_nor_files(level: int, interlace: int) -> None:
+    rows = np.random.default_rng(0).bytes(2**20) * 4  # less than half of 9 MB; each file has 4 MB
+    damaged = make.png(1500, 1500, color=6, rows=rows, interlace=interlace, level=level)
+    before = resident_mib()
+    results = [_decode_slice([damaged], 25_000_000, Preprocessing())[0] for _ in range(30)]
+    assert all(isinstance(result, UndecodableImage) for result in results)
+    assert resident_mib() - before < 60
+
+
+@pytest.mark.parametrize("rows", [b"", bytes(100)])
+def test_no_memory_is_taken_for_rows_that_cannot_come(rows: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError("memory was taken")
+
+    monkeypatch.setattr(Image, "frombytes", refuse)
+    with pytest.raises(UndecodableImage) as refused:
+        decode_image(make.png(5000, 5000, color=6, rows=rows), Preprocessing(), 25_000_000)
+    assert isinstance(refused.value.__cause__, ValueError)

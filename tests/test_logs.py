@@ -92,3 +92,11 @@ def test_fields_of_a_line_stand_before_its_traceback(capsys: pytest.CaptureFixtu
     first, *rest = capsys.readouterr().err.splitlines()
     assert first.endswith("it failed request_id=abc")
     assert rest[-1] == "ZeroDivisionError: on purpose"
+
+
+def test_a_stack_that_is_asked_for_stands_behind_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", "text")
+    logging.getLogger("app.test").info("here", stack_info=True)
+    first, second, *_ = capsys.readouterr().err.splitlines()
+    assert first.endswith("here")
+    assert second.startswith("Stack")

@@ -12,7 +12,7 @@ from training.calibrate import run_in_batches, uncalibrated_detector
 from training.dataset import circle_dataset, decode_variants
 from training.export import check_agreement, export_graph
 from training.fit import FitSettings, fit
-from training.fit_views import fit_views, joined
+from training.fit_views import MOST_GAUSSIANS, _fit_gaussians, fit_views, joined
 from training.scores import ScoredAutoencoder, Verdict, score_images
 from training.variants import parse_variants
 from training.views import VIEWS, Measurements, NearestGaussian, Views
@@ -153,3 +153,12 @@ def test_distance_is_that_of_mahalanobis_to_the_nearest_gaussian():
     off = features[:, None] - means  # (5, 2, 10)
     expected = torch.einsum("ngi,gij,ngj->ng", off, torch.stack(precisions), off).amin(dim=1).log()
     torch.testing.assert_close(joined(singles)(features)[:, 0], expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("different", "expected"), [(1, 1), (3, 3), (12, MOST_GAUSSIANS)])
+def test_every_variant_that_is_unlike_the_others_gets_a_gaussian_of_its_own(different, expected):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(12, 400, 5, generator=generator)
+    features[:different] += 30 * torch.randn(different, 1, 5, generator=generator)
+    features[different:] += features[:1].mean(dim=1, keepdim=True)
+    assert len(_fit_gaussians(features[:, :200], features[:, 200:]).typical) == expected

@@ -100,8 +100,8 @@ class Measurements(nn.Module):
 
         Returns:
             (N, components), each of variance 1 over the training images; and (N, 8): blurred loss, blurred 1 - SSIM,
-            loss, contrast, mean difference between neighbours in a row, the same squared, energy that the components
-            leave over, mean grey level.
+            loss, contrast, mean difference between neighbours (every second pair of a row), the same squared, energy
+            that the components leave over, mean grey level.
         """
         residuals = images - reconstructions
         components = residuals.flatten(1) @ self.basis
