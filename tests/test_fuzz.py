@@ -34,7 +34,8 @@ def pillow_images() -> list[Path]:
         subprocess.run(command, check=True)
         (archive,) = CACHE.glob(f"pillow-{PIL.__version__}.tar.gz")
         with tarfile.open(archive) as tar:
-            tar.extractall(CACHE, filter="data")
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Debian 12's Python has none yet
+            tar.extractall(CACHE)
     return sorted(path for path in (folder / "Tests").rglob("*") if path.is_file())
 
 

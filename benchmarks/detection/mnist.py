@@ -164,6 +164,7 @@ def _fetched() -> Path:
         subprocess.run(command, cwd=cache_folder(), check=True, stdout=subprocess.DEVNULL)
         aside = folder.with_suffix(".part")
         with tarfile.open(cache_folder() / f"{PACKAGE}-{VERSION}.tgz") as package:
-            package.extractall(aside, filter="data")
+            package.extraction_filter = getattr(tarfile, "data_filter", None)  # Debian 12's Python has none yet
+            package.extractall(aside)
         aside.replace(folder)
     return folder / "package" / "data"
