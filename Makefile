@@ -142,7 +142,7 @@ bench: .venv-dev/.benchmarks  ## A quick look at every speed, printed (2 minutes
 	$(DEV) -m benchmarks.serving --quick
 	$(DEV) -m benchmarks.scoring --quick
 
-bench-serving: .venv-dev/.benchmarks  ## Requests a second beside peers and ceilings, into benchmarks/ (10 minutes)
+bench-serving: .venv-dev/.benchmarks  ## Requests a second beside peers and ceilings, into benchmarks/ (12 minutes)
 	$(DEV) -m benchmarks.serving
 
 bench-scoring: .venv-dev/.benchmarks  ## Files a second of `app score` beside merely decoding them (3 minutes)
