@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from app.errors import ArtifactError
-from app.logs import configure_logging
-from app.score import ScoreOptions, ScoringError, score
+from app.telemetry.logs import configure_logging
+from app.offline.local import ScoreOptions, ScoringError, score
 from app.settings import Settings, SettingsError, read_settings, usable_cores
 
 
@@ -47,14 +47,14 @@ def _serve(settings: Settings, parsed: argparse.Namespace) -> int:
 
 
 def _serve_alone(settings: Settings, host: str, port: int) -> int:
-    from app.serve import serve_alone  # not above: scoring has no use for a web framework
+    from app.server.serve import serve_alone  # not above: scoring has no use for a web framework
 
     return serve_alone(settings, host, port)
 
 
 def _serve_with_workers(settings: Settings, host: str, port: int) -> int:
-    from app.listener import listen  # not above: scoring starts none
-    from app.supervisor import Supervisor
+    from app.server.listener import listen  # not above: scoring starts none
+    from app.server.supervisor import Supervisor
 
     configure_logging(settings.log_level, settings.log_format)
     with listen(host, port) as listener:
@@ -84,7 +84,7 @@ def _score(settings: Settings, parsed: argparse.Namespace) -> int:
 
 def _score_with_ray(settings: Settings, parsed: argparse.Namespace) -> int:
     try:
-        from app.score_ray import score_with_ray  # not above: an extra, and a large one
+        from app.offline.cluster import score_with_ray  # not above: an extra, and a large one
     except ModuleNotFoundError as error:
         raise ScoringError(f"there is no {error.name}: --engine ray needs `pip install '.[ray]'`.") from error
     source, output = parsed.paths

@@ -1,6 +1,6 @@
 """The refusals: what can be wrong with a request, its HTTP status, and a message that is safe to send.
 
-The inner ring raises these without knowing of HTTP beyond the number; `app.problems` turns each into an RFC 9457
+The inner ring raises these without knowing of HTTP beyond the number; `app.web.problems` turns each into an RFC 9457
 problem. Whatever is not a `Refusal` is a fault of the service, is answered 500 and logged with the request id.
 """
 

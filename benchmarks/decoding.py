@@ -6,7 +6,7 @@ from multiprocessing import get_context
 from os import sched_getaffinity
 from pathlib import Path
 
-from app.images import Preprocessing, decode_image
+from app.detection.images import Preprocessing, decode_image
 
 _CHUNK_FILES = 16
 _MAX_PIXELS = 25_000_000

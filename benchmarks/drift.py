@@ -1,6 +1,6 @@
 """`python -m benchmarks.drift`: how often the drift metric is mistaken, and how soon it notices a change.
 
-Runs `app.drift.Drift` on p-values from drawn scores, against calibration sets that are drawn once and then fixed, as
+Runs `app.telemetry.drift.Drift` on p-values from drawn scores, against calibration sets that are drawn once and then fixed, as
 in service. Writes benchmarks/drift.md.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.drift import Drift
+from app.telemetry.drift import Drift
 
 RESULTS = Path(__file__).with_suffix(".md")
 LEVELS = (2, 3, 4, 5, 6)
@@ -66,7 +66,7 @@ class Counts:
 
 
 def p_values(calibration: Scores, scores: Scores) -> list[float]:
-    """As `app.detector.Ranking`: of the variants' ranks the most careful."""
+    """As `app.detection.detector.Ranking`: of the variants' ranks the most careful."""
     size = calibration.shape[1]
     at_least = np.stack([size - np.searchsorted(row, scores, side="left") for row in calibration])
     values: list[float] = ((1 + at_least.max(axis=0)) / (size + 1)).tolist()
@@ -158,7 +158,7 @@ def report() -> str:
     lines = [
         "# Drift: how often it is mistaken, how soon it notices",
         "",
-        "Written by `python -m benchmarks.drift`. What the numbers mean: `app/drift.py`.",
+        "Written by `python -m benchmarks.drift`. What the numbers mean: `app/telemetry/drift.py`.",
         "",
         "## While nothing has changed",
         "",

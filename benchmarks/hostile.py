@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from app.errors import Refusal
-from app.images import OpenedImage, Preprocessing, open_image, to_grayscale
+from app.detection.images import OpenedImage, Preprocessing, open_image, to_grayscale
 from app.settings import Settings
 from tests.hostile_files import LARGE
 

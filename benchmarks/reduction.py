@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.artifact import load_artifact
-from app.detector import Detector
-from app.images import SIDE, Preprocessing, decode_image
+from app.detection.artifact import load_artifact
+from app.detection.detector import Detector
+from app.detection.images import SIDE, Preprocessing, decode_image
 from app.settings import read_settings
 from benchmarks.pictures import encoded, photograph
 from training.circles import draw_circles, random_circles

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from app.images import SIDE, Preprocessing
+from app.detection.images import SIDE, Preprocessing
 from benchmarks.drawing import draw_on_new_figure
 from training.autoencoders import build, describe
 from training.circles import Circle, draw_circles, random_circles

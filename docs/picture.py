@@ -9,9 +9,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from app.artifact import load_artifact
-from app.detector import Detector
-from app.images import decode_image
+from app.detection.artifact import load_artifact
+from app.detection.detector import Detector
+from app.detection.images import decode_image
 from examples.digits.pictures import odd_pictures
 from training.circles import Circle, draw_circles
 

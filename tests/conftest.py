@@ -18,8 +18,8 @@ from onnx import TensorProto, helper
 from PIL import Image, ImageDraw
 from starlette.testclient import TestClient
 
-from app.artifact import CALIBRATION, CHECKPOINT, GRAPH, VIEW_CALIBRATION, load_artifact, write_artifact
-from app.detector import Detector
+from app.detection.artifact import CALIBRATION, CHECKPOINT, GRAPH, VIEW_CALIBRATION, load_artifact, write_artifact
+from app.detection.detector import Detector
 from app.main import create_app
 from app.settings import Settings
 from tests.fake_classifier import FakeClassifier, fake_classifier

@@ -1,6 +1,6 @@
 import pytest
 
-from app import allocator
+from app.payload import allocator
 
 
 def test_a_system_without_these_functions_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

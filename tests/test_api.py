@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app.images import Preprocessing, decode_image
+from app.detection.images import Preprocessing, decode_image
 from tests.conftest import circle_picture, picture
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.artifact import CALIBRATION, GRAPH, MANIFEST, load_artifact, write_artifact
+from app.detection.artifact import CALIBRATION, GRAPH, MANIFEST, load_artifact, write_artifact
 from app.errors import ArtifactError
 from tests.conftest import write_tiny_artifact
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from app.artifact import Architecture
+from app.detection.artifact import Architecture
 from training.__main__ import DEFAULTS
 from training.autoencoders import ARCHITECTURES, build, describe
 

@@ -9,7 +9,7 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
-from app.body import BodyReader, is_multipart, parse_multipart
+from app.payload.body import BodyReader, is_multipart, parse_multipart
 from app.errors import BodyTooSlow, CompressedBody, MalformedRequest, Overloaded, TooManyBytes
 from app.settings import Settings
 

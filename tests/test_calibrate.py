@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import beta
 
-from app.artifact import Architecture
+from app.detection.artifact import Architecture
 from training.autoencoders import build
 from training.calibrate import calibrate, least_calibration_size, make_promise, rate_with_confidence
 from training.calibrate import uncalibrated_detector as detector_of

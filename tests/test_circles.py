@@ -2,7 +2,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from app.images import Preprocessing, decode_image
+from app.detection.images import Preprocessing, decode_image
 from training.circles import Canvas, Circle, draw_circles, random_circles
 
 

@@ -7,7 +7,7 @@ from http.client import HTTPConnection
 import pytest
 from starlette.testclient import TestClient
 
-from app.classifier import end_to_end
+from app.routes.classifier import end_to_end
 from tests.conftest import picture
 from tests.fake_classifier import FakeClassifier
 

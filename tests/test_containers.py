@@ -6,7 +6,7 @@ import zlib
 import pytest
 from PIL import Image
 
-from app.containers import open_container, read_orientation
+from app.detection.image_headers import open_container, read_orientation
 from app.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
 from tests import hostile_files as make
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.images import decode_image
+from app.detection.images import decode_image
 from training.circles import draw_circles, random_circles
 from training.dataset import circle_dataset, decode, fingerprint, folder_dataset, read
 from training.errors import TrainingError

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app.artifact import CHECKPOINT, load_artifact
-from app.detector import Detector
+from app.detection.artifact import CHECKPOINT, load_artifact
+from app.detection.detector import Detector
 from tests.conftest import DEFAULT_ARTIFACT
 from training.__main__ import main
 from training.calibrate import run_in_batches

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.artifact import load_artifact
-from app.detector import Detector, Ranking
+from app.detection.artifact import load_artifact
+from app.detection.detector import Detector, Ranking
 from app.errors import ArtifactError
-from app.images import decode_image
+from app.detection.images import decode_image
 from app.settings import Settings
 from tests.conftest import write_tiny_artifact
 from training.circles import draw_circles, random_circles

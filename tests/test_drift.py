@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from app.drift import MOST_EVIDENCE, Drift, bets, careful_p_value
+from app.telemetry.drift import MOST_EVIDENCE, Drift, bets, careful_p_value
 
 SIZE = 2000
 

@@ -9,10 +9,10 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.envelope import Envelope
+from app.web.middleware import Envelope
 from app.errors import Overloaded
-from app.metrics import Metrics
-from app.tokens import TokenCheck
+from app.telemetry.metrics import Metrics
+from app.web.tokens import TokenCheck
 
 
 def enveloped(app: ASGIApp) -> TestClient:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from app.artifact import Architecture
-from app.images import Preprocessing
+from app.detection.artifact import Architecture
+from app.detection.images import Preprocessing
 from training.anomalies import FAMILIES
 from training.autoencoders import build
 from training.calibrate import run_in_batches, uncalibrated_detector

@@ -3,7 +3,7 @@ import onnx
 import pytest
 import torch
 
-from app.artifact import Architecture
+from app.detection.artifact import Architecture
 from training.autoencoders import build, describe
 from training.calibrate import uncalibrated_detector
 from training.errors import TrainingError

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from app.artifact import Architecture
+from app.detection.artifact import Architecture
 from training.autoencoders import build, describe
 from training.dataset import circle_dataset
 from training.errors import TrainingError

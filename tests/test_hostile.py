@@ -16,8 +16,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.errors import Refusal, UndecodableImage
-from app.images import Preprocessing, decode_image
-from app.judge import _decode_slice
+from app.detection.images import Preprocessing, decode_image
+from app.judging.judge import _decode_slice
 from app.main import create_app
 from app.settings import Settings
 from tests import hostile_files as make

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
 from app.errors import TooManyPixels, UndecodableImage
-from app.images import Preprocessing, decode_image, open_image, to_large_grayscale
+from app.detection.images import Preprocessing, decode_image, open_image, to_large_grayscale
 from tests import hostile_files as make
 
 GRADIENT = np.arange(28 * 28, dtype=np.uint32).reshape(28, 28) % 256

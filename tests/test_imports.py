@@ -10,7 +10,7 @@ import app
 
 ROOT = Path(__file__).resolve().parent.parent
 # A program, and what only an extra makes importable.
-NOT_IMPORTED = {"app.__main__", "app.score_ray", "app.locations", "app.row_files"}
+NOT_IMPORTED = {"app.__main__", "app.offline.cluster", "app.offline.locations", "app.offline.parquet"}
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(app.__path__, "app.") if module.name not in NOT_IMPORTED
 )
@@ -34,7 +34,7 @@ def test_the_whole_of_app_loads_nothing_that_only_training_needs() -> None:
 
 
 def test_the_runtime_sends_no_telemetry_and_leaves_no_device_id(tmp_path: Path) -> None:
-    run_python("import app.detector", HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    run_python("import app.detection.detector", HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert not list(tmp_path.iterdir())
 
 

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app.artifact import load_artifact
-from app.detector import Detector
+from app.detection.artifact import load_artifact
+from app.detection.detector import Detector
 from app.errors import DeadlineExceeded, Overloaded, Refusal
-from app.judge import Judge, Judgement
-from app.lanes import Lane
+from app.judging.judge import Judge, Judgement
+from app.judging.queues import Lane
 from app.main import create_app
 from app.settings import Settings
 from tests.conftest import encoded, picture, write_tiny_artifact
@@ -133,7 +133,7 @@ def test_on_one_core_an_ordinary_jpeg_needs_no_thread(tiny_detector: Detector, m
                 await asyncio.gather(large, heavy_for_its_pixels)
         judge.close()
 
-    monkeypatch.setattr("app.judge.usable_cores", lambda: 1)
+    monkeypatch.setattr("app.judging.judge.usable_cores", lambda: 1)
     asyncio.run(scenario())
 
 

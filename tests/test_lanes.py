@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect
 
-from app.detector import MOST_AT_ONCE, Detection, Detector
-from app.lanes import DetectionQueue, Lane, while_connected
+from app.detection.detector import MOST_AT_ONCE, Detection, Detector
+from app.judging.queues import DetectionQueue, Lane, while_connected
 
 
 class Gate:

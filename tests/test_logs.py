@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from starlette.testclient import TestClient
 
-from app.logs import configure_logging
+from app.telemetry.logs import configure_logging
 from tests.conftest import picture
 
 

@@ -39,7 +39,7 @@ def test_a_fault_of_our_own_is_500_and_says_nothing_of_its_cause(
     def fail(*_: object) -> None:
         raise RuntimeError("the secret cause")
 
-    monkeypatch.setattr("app.api.prediction", fail)
+    monkeypatch.setattr("app.routes.v1.prediction", fail)
     answer = client.post("/v1/predict", content=picture())
     assert answer.status_code == 500
     assert "secret" not in answer.text

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from app.metrics import Metrics
-from app.shared_metrics import shared_metrics
+from app.telemetry.metrics import Metrics
+from app.telemetry.shared_metrics import shared_metrics
 from tests.conftest import picture
 from tests.servers import Server
 
@@ -116,8 +116,8 @@ def test_a_score_that_is_not_a_number_does_not_spoil_the_sum(client: TestClient)
 
 _WORKER = """
 import sys, os
-from app.metrics import Metrics
-from app.shared_metrics import forget_worker
+from app.telemetry.metrics import Metrics
+from app.telemetry.shared_metrics import forget_worker
 metrics = Metrics()
 if sys.argv[1] == "count":
     metrics.refused("overloaded")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app.page import page_headers
+from app.routes.page import page_headers
 from tests.conftest import DEFAULT_ARTIFACT, circle_picture, picture, write_tiny_artifact
 from tests.servers import Server
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.artifact import Architecture, PreprocessingRecord
-from app.images import Preprocessing
+from app.detection.artifact import Architecture, PreprocessingRecord
+from app.detection.images import Preprocessing
 from training.autoencoders import build
 from training.calibrate import make_promise, uncalibrated_detector
 from training.evaluate import evaluate

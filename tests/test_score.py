@@ -18,9 +18,9 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.__main__ import main
-from app.artifact import load_artifact
-from app.score import find_files, score_files
-from app.scorer import Row, Scorer
+from app.detection.artifact import load_artifact
+from app.offline.local import find_files, score_files
+from app.offline.rows import Row, Scorer
 from app.settings import Settings
 from tests.conftest import circle_picture, encoded, picture
 

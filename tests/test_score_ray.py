@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from app.score import ScoringError
+from app.offline.local import ScoringError
 from tests.conftest import circle_picture, encoded, picture, write_tiny_artifact
 from tests.ray_cluster import Cluster
 from tests.servers import ROOT, wait_until
@@ -207,8 +207,8 @@ class Halting:
 
 
 def test_a_file_of_rows_is_there_once_and_whole_or_not_at_all(tmp_path: Path) -> None:
-    from app.locations import Location
-    from app.row_files import SCHEMA, RowFiles
+    from app.offline.locations import Location
+    from app.offline.parquet import SCHEMA, RowFiles
 
     location = Location.of(str(tmp_path / "rows"))
     files = RowFiles(location)
@@ -226,8 +226,8 @@ def test_a_file_of_rows_is_there_once_and_whole_or_not_at_all(tmp_path: Path) ->
 
 
 def test_files_of_rows_are_told_apart_and_others_are_left_alone(tmp_path: Path) -> None:
-    from app.locations import Location
-    from app.row_files import SCHEMA, RowFiles
+    from app.offline.locations import Location
+    from app.offline.parquet import SCHEMA, RowFiles
 
     folder = tmp_path / "rows"
     files = RowFiles(Location.of(str(folder)))
@@ -244,7 +244,7 @@ def test_files_of_rows_are_told_apart_and_others_are_left_alone(tmp_path: Path) 
 
 
 def test_an_output_within_the_input_is_seen_through_a_link(tmp_path: Path) -> None:
-    from app.locations import Location
+    from app.offline.locations import Location
 
     (tmp_path / "in").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "in")
@@ -253,7 +253,7 @@ def test_an_output_within_the_input_is_seen_through_a_link(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("secret", ["sec/ret", "sec%ret", "sec ret"])
 def test_no_error_repeats_a_secret(secret: str) -> None:
-    from app.locations import Location
+    from app.offline.locations import Location
 
     with pytest.raises(ScoringError) as error:
         Location.of(f"s3://AKIA:{secret}@pictures/in")

@@ -1,6 +1,6 @@
 import torch
 
-from app.artifact import Architecture
+from app.detection.artifact import Architecture
 from training.autoencoders import build
 from training.scores import LossScore, ScoredAutoencoder, reconstruction_loss, score_images
 

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 from starlette.testclient import TestClient
 
-from app.tokens import OPEN_PATHS
+from app.web.tokens import OPEN_PATHS
 from tests.conftest import picture
 
 TOKENS = "old-token-of-last-week,new-token-of-this-week"

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.artifact import load_artifact, write_artifact
-from app.detector import Detector
+from app.detection.artifact import load_artifact, write_artifact
+from app.detection.detector import Detector
 from app.errors import ArtifactError
 from training.__main__ import _parser as parser
 from training.__main__ import main, make_plan

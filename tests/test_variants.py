@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.images import Preprocessing, decode_image
+from app.detection.images import Preprocessing, decode_image
 from training.circles import draw_circles, random_circles
 from training.dataset import decode_variants
 from training.variants import DEFAULT_VARIANTS, ORIGINAL, SAME_PIXELS, background_level, parse_variants

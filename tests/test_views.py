@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from app.artifact import Architecture
-from app.detector import MOST_AT_ONCE
+from app.detection.artifact import Architecture
+from app.detection.detector import MOST_AT_ONCE
 from training.autoencoders import build
 from training.calibrate import run_in_batches, uncalibrated_detector
 from training.dataset import circle_dataset, decode_variants

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from app.artifact import Architecture
-from app.images import PIXELS, SIDE
+from app.detection.artifact import Architecture
+from app.detection.images import PIXELS, SIDE
 
 
 class Autoencoder(nn.Module):

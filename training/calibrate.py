@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import Artifact, Manifest, Promise, View
-from app.detector import Detector
+from app.detection.artifact import Artifact, Manifest, Promise, View
+from app.detection.detector import Detector
 from training.errors import TrainingError
 
 _CONFIDENCE = 0.9

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from app.errors import Refusal
-from app.images import SIDE, Preprocessing, decode_image, open_image, to_large_grayscale
+from app.detection.images import SIDE, Preprocessing, decode_image, open_image, to_large_grayscale
 from training.calibrate import least_calibration_size
 from training.circles import draw_circles, random_circles
 from training.errors import TrainingError
@@ -71,7 +71,7 @@ def read(original: Original) -> bytes:
 
 
 def decode(originals: Sequence[Original], preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """(N, 28, 28), by the code that serves. Raises what `app.images.decode_image` raises."""
+    """(N, 28, 28), by the code that serves. Raises what `app.detection.images.decode_image` raises."""
     images = np.empty((len(originals), SIDE, SIDE), np.float32)
     for row, original in enumerate(originals):
         images[row] = decode_image(read(original), preprocessing, MAX_IMAGE_PIXELS)

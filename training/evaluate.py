@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageOps
 
-from app.detector import Detector
-from app.images import Preprocessing
+from app.detection.detector import Detector
+from app.detection.images import Preprocessing
 from training.anomalies import FAMILIES, Family
 from training.calibrate import run_in_batches
 from training.dataset import decode

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from safetensors.torch import load_file, save
 
-from app.artifact import Architecture
-from app.detector import Detector
-from app.images import SIDE
+from app.detection.artifact import Architecture
+from app.detection.detector import Detector
+from app.detection.images import SIDE
 from training.autoencoders import build
 from training.errors import TrainingError
 from training.scores import LossScore, ScoredAutoencoder, Scorer, Verdict, score_images

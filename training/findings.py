@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.detector import Detector
+from app.detection.detector import Detector
 from training.calibrate import as_grey_levels, run_in_batches
 
 YOUR_ANOMALIES = "your anomalies"

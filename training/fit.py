@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
-from app.images import SIDE
+from app.detection.images import SIDE
 from training.autoencoders import Autoencoder, DenoisingAutoencoder, VariationalAutoencoder
 from training.errors import TrainingError
 

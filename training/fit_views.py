@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from tqdm import trange
 
-from app.images import SIDE
+from app.detection.images import SIDE
 from training.autoencoders import Autoencoder
 from training.fit import to_grey_levels
 from training.scores import Redrawing, redraw

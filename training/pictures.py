@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from app.detector import Detector
-from app.images import SIDE
+from app.detection.detector import Detector
+from app.detection.images import SIDE
 from training.findings import Judged
 from training.plots import palette_png
 

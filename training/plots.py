@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.artifact import View
+from app.detection.artifact import View
 from training.findings import Judgements
 
 # Blue and orange of Okabe and Ito, which differ in lightness too; shapes, dashes and hatching say the same again.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.detector import Detector
+from app.detection.detector import Detector
 from training import plots
 from training.autoencoders import Autoencoder
 from training.findings import YOUR_ANOMALIES, Findings, Judged, Judgements, judge

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact import (
+from app.detection.artifact import (
     CALIBRATION,
     CHECKPOINT,
     GRAPH,
@@ -21,7 +21,7 @@ from app.artifact import (
     check_replaceable,
     write_artifact,
 )
-from app.detector import Detector
+from app.detection.detector import Detector
 from training.autoencoders import build, describe
 from training.calibrate import calibrate, make_promise, uncalibrated_detector
 from training.dataset import (

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from app.artifact import Architecture, View
-from app.images import PIXELS
+from app.detection.artifact import Architecture, View
+from app.detection.images import PIXELS
 from training.autoencoders import Autoencoder
 
 
@@ -125,7 +125,7 @@ def reconstruction_loss(images: Tensor, reconstructions: Tensor) -> Tensor:
 
 
 def score_images(model: ScoredAutoencoder, images: Tensor, batch_size: int = 256) -> Verdict:
-    """The PyTorch side of `app.detector.Detector.run`, in batches and without gradients; leaves the model in eval."""
+    """The PyTorch side of `app.detection.detector.Detector.run`, in batches and without gradients; leaves the model in eval."""
     model.eval()
     with torch.inference_mode():
         verdicts = [model(batch) for batch in torch.split(images, batch_size)]

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from app.artifact import Architecture, View
-from app.images import PIXELS, SIDE
+from app.detection.artifact import Architecture, View
+from app.detection.images import PIXELS, SIDE
 from training.scores import Redrawing, Scorer
 
 BLUR_SIGMA = 1.0

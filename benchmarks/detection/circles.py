@@ -1,4 +1,4 @@
-"""Part 1: the default artifact as it is committed, through the serving decoder and `app.detector`."""
+"""Part 1: the default artifact as it is committed, through the serving decoder and `app.detection.detector`."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle as CirclePatch
 from PIL import Image, ImageFilter
 
-from app.artifact import load_artifact
-from app.detector import Detector
+from app.detection.artifact import load_artifact
+from app.detection.detector import Detector
 from benchmarks.detection.measures import Score, measure, rate, refused, score_of
 from benchmarks.detection.pictures import SEED, WHITE_PAPER, Scale, circles, kept, png
 from training.circles import Circle, random_circles

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.detector import Detector
+from app.detection.detector import Detector
 from benchmarks.detection.pictures import ANOMALY_VARIANTS, Groups, Images, Scale, anomalies, resolvable, test_circles
 from training.calibrate import make_promise, run_in_batches
 from training.evaluate import auroc, wilson_interval

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from app.images import Preprocessing
+from app.detection.images import Preprocessing
 from benchmarks.detection.fresh import FRESH
 from training.anomalies import FAMILIES, FINAL, TUNING, Family
 from training.circles import draw_circles, random_circles

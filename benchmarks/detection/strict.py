@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from app.artifact import load_artifact
-from app.detector import Detector
+from app.detection.artifact import load_artifact
+from app.detection.detector import Detector
 from benchmarks.detection.measures import measure, score_of
 from benchmarks.detection.pictures import Scale
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from app.artifact import CALIBRATION, CHECKPOINT, GRAPH, MANIFEST, VIEW_CALIBRATION, load_artifact
-from app.detector import Detector
+from app.detection.artifact import CALIBRATION, CHECKPOINT, GRAPH, MANIFEST, VIEW_CALIBRATION, load_artifact
+from app.detection.detector import Detector
 from benchmarks.detection.circles import DEFAULT_ARTIFACT
 from benchmarks.detection.pictures import Scale
 

@@ -12,7 +12,7 @@ from fastapi import Request
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.artifact import GRAPH
+from app.detection.artifact import GRAPH
 from benchmarks.serving.torch_model import artifact_folder, threshold, torch_model
 
 # Of 1, 5 and 50 ms, the fastest at concurrency 16 that does not make a single client wait.

@@ -2,10 +2,10 @@
 
 import sys
 
-import app.detector
-import app.judge
-import app.lanes
+import app.detection.detector
+import app.judging.judge
+import app.judging.queues
 from app.__main__ import main
 
-app.detector.MOST_AT_ONCE = app.judge.MOST_AT_ONCE = app.lanes.MOST_AT_ONCE = 1
+app.detection.detector.MOST_AT_ONCE = app.judging.judge.MOST_AT_ONCE = app.judging.queues.MOST_AT_ONCE = 1
 sys.exit(main())

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from app.artifact import CHECKPOINT, MANIFEST, Architecture
+from app.detection.artifact import CHECKPOINT, MANIFEST, Architecture
 from training.autoencoders import PlainAutoencoder
 from training.export import load_checkpoint
 from training.scores import LossScore, ScoredAutoencoder

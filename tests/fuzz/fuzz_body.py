@@ -8,8 +8,8 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["python_multipart", "app.body"]):
-    from app.body import parse_multipart
+with atheris.instrument_imports(include=["python_multipart", "app.payload.body"]):
+    from app.payload.body import parse_multipart
 from starlette.datastructures import Headers
 
 from app.errors import MalformedRequest

@@ -14,7 +14,7 @@ with atheris.instrument_imports(include=["PIL", "app"]):
     from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin  # noqa: F401
 
     from app.errors import Refusal
-    from app.images import Preprocessing, decode_image
+    from app.detection.images import Preprocessing, decode_image
 
 CLOSED_LIST = (413, 415, 422)
 

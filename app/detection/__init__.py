@@ -1,0 +1,1 @@
+"""Turns the bytes of an image into 28x28 grey levels and a score; training shares this code."""

@@ -1,0 +1,274 @@
+"""One artifact folder: what training writes and serving reads, verified file by file. No pickle, no code in it."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from app.errors import ArtifactError
+from app.detection.images import Preprocessing
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+CHECKPOINT = "autoencoder.safetensors"
+GRAPH = "model.onnx"
+CALIBRATION = "calibration.npy"
+VIEW_CALIBRATION = "view_calibration.npy"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Architecture(_Record):
+    """Which network, or which score, and what it was built with: enough to rebuild it and load the checkpoint."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+class PreprocessingRecord(_Record):
+    """`app.detection.images.Preprocessing` as it is written down."""
+
+    side: Literal[28] = 28
+    background: int
+    resize_filter: Literal["bicubic"]
+
+
+class Promise(_Record):
+    """What the threshold guarantees, in numbers and in words.
+
+    Attributes:
+        target_false_positive_rate: The mean rate over calibration sets, in (0, 1).
+        rate_with_90_percent_confidence: With this calibration set the true rate is at most this, in 90 of 100 cases.
+        calibration_size: Images per variant.
+        rank: The threshold is the rank-th smallest calibration score.
+        words: The same for people.
+    """
+
+    target_false_positive_rate: float
+    rate_with_90_percent_confidence: float
+    calibration_size: int
+    rank: int
+    words: str
+
+
+class View(_Record):
+    """One aspect of the judgement that `?explain=true` reports.
+
+    Attributes:
+        name: Stable, for programs.
+        meaning: What a high value means, for people.
+        odd: The sentence when the value is odder than the normal images'.
+        normal: The sentence otherwise.
+    """
+
+    name: str
+    meaning: str
+    odd: str
+    normal: str
+
+
+class Manifest(_Record):
+    """The description of an artifact; its SHA-256 is the artifact's version."""
+
+    format_version: int
+    name: str
+    architecture: Architecture
+    score: Architecture = Architecture(name="loss", arguments={})
+    preprocessing: PreprocessingRecord
+    threshold: float
+    promise: Promise
+    variants: list[str]
+    views: list[View]
+    evaluation: dict[str, Any]
+    data: dict[str, Any]
+    training: dict[str, Any]
+    seed: int
+    library_versions: dict[str, str]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A verified artifact, in memory.
+
+    Attributes:
+        manifest: Its description.
+        version: "sha256:" and the first 12 hex digits of the manifest's hash.
+        graph: The ONNX graph: image (N, 1, 28, 28) -> reconstruction, loss, score, views.
+        calibration: (variants, images) scores of held-out normal images, each row sorted.
+        view_calibration: (views, variants, some of the images), each row sorted; it explains, but decides nothing.
+    """
+
+    manifest: Manifest
+    version: str
+    graph: bytes
+    calibration: NDArray[np.float32]
+    view_calibration: NDArray[np.float32]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        record = self.manifest.preprocessing
+        return Preprocessing(background=record.background, resize_filter=record.resize_filter)
+
+
+def load_artifact(folder: Path) -> Artifact:
+    """Reads and verifies a whole folder before any of it is used.
+
+    Raises:
+        ArtifactError: A file is missing, damaged or of another version; the message says which and why.
+    """
+    manifest_bytes = _read(folder, MANIFEST)
+    manifest = _parse_manifest(folder, manifest_bytes)
+    contents = {name: _read_verified(folder, name, digest) for name, digest in manifest.files.items()}
+    for name in (CHECKPOINT, GRAPH, CALIBRATION, VIEW_CALIBRATION):
+        if name not in contents:
+            raise ArtifactError(f"{folder / MANIFEST} does not list {name}: train the artifact again.")
+    artifact = Artifact(
+        manifest=manifest,
+        version="sha256:" + hashlib.sha256(manifest_bytes).hexdigest()[:12],
+        graph=contents[GRAPH],
+        calibration=_load_array(folder, CALIBRATION, contents[CALIBRATION], dimensions=2),
+        view_calibration=_load_array(folder, VIEW_CALIBRATION, contents[VIEW_CALIBRATION], dimensions=3),
+    )
+    _check_shapes(folder, artifact)
+    return artifact
+
+
+def write_artifact(folder: Path, fill: Callable[[Path], dict[str, Any]]) -> Artifact:
+    """Writes an artifact aside, loads it back, and puts it in place in one step: readers see the old one or the new.
+
+    Args:
+        folder: Where it goes; parents are made. An earlier artifact there is replaced, anything else is not touched.
+        fill: Writes every file but the manifest into the folder it is given, and returns the manifest's fields
+            without `format_version` and `files`.
+
+    Raises:
+        ArtifactError: `folder` holds something that is not an artifact, or what was written does not load.
+    """
+    check_replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        fields = fill(aside)
+        names = sorted(str(path.relative_to(aside)) for path in aside.rglob("*") if path.is_file())
+        files = {name: hashlib.sha256((aside / name).read_bytes()).hexdigest() for name in names}
+        manifest = Manifest(format_version=FORMAT_VERSION, files=files, **fields)
+        (aside / MANIFEST).write_text(json.dumps(manifest.model_dump(), indent=2) + "\n")
+        artifact = load_artifact(aside)
+        aside.chmod(0o755)  # mkdtemp makes folders that another user, such as the container's, cannot read
+        _put_in_place(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return artifact
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuses, before any work is done, to overwrite what is not an artifact.
+
+    Raises:
+        ArtifactError: It is a file, or a folder with other things in it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ArtifactError(f"{folder} is a file; name a folder.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise ArtifactError(f"{folder} holds other files and no {MANIFEST}; name a new folder.")
+
+
+def _put_in_place(aside: Path, folder: Path) -> None:
+    if not folder.exists():
+        aside.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    try:
+        folder.rename(old / folder.name)
+        aside.rename(folder)
+    except BaseException:  # Ctrl-C too: between the two steps it would lose the old one and the new
+        if not folder.exists():
+            (old / folder.name).rename(folder)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except FileNotFoundError as error:
+        if not folder.is_dir():
+            raise ArtifactError(
+                f"There is no artifact folder {folder}: set GATE_ARTIFACT, or make one with `python -m training`."
+            ) from error
+        raise ArtifactError(f"{folder / name} is missing.") from error
+    except OSError as error:
+        raise ArtifactError(f"{folder / name} cannot be read: {error.strerror}.") from error
+
+
+def _read_verified(folder: Path, name: str, digest: str) -> bytes:
+    if os.path.isabs(name) or ".." in Path(name).parts:
+        raise ArtifactError(f"{folder / MANIFEST} names a file outside its folder: {name}.")
+    content = _read(folder, name)
+    found = hashlib.sha256(content).hexdigest()
+    if found != digest:
+        raise ArtifactError(
+            f"{folder / name} is damaged or was changed: SHA-256 {found[:12]}..., the manifest says {digest[:12]}..."
+        )
+    return content
+
+
+def _parse_manifest(folder: Path, content: bytes) -> Manifest:
+    path = folder / MANIFEST
+    try:
+        fields = json.loads(content)
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not JSON: {error}.") from error
+    format_version = fields.get("format_version") if isinstance(fields, dict) else None
+    if not isinstance(format_version, int):
+        raise ArtifactError(f"{path} has no format_version.")
+    if format_version > FORMAT_VERSION:
+        raise ArtifactError(
+            f"{path} has format {format_version}; this imagegate reads up to {FORMAT_VERSION}: use a newer imagegate."
+        )
+    try:
+        return Manifest.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{path}: {where}: {first['msg']}.") from error
+
+
+def _load_array(folder: Path, name: str, content: bytes, dimensions: int) -> NDArray[np.float32]:
+    try:
+        array: NDArray[np.float32] = np.load(BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ArtifactError(f"{folder / name} is not a numpy array: {error}.") from error
+    if array.dtype not in (np.float32, np.float16) or array.ndim != dimensions or array.size == 0:
+        raise ArtifactError(f"{folder / name} is not a {dimensions}-dimensional array of float32 or float16.")
+    array = array.astype(np.float32, copy=False)
+    if np.isnan(array).any() or (np.diff(array, axis=-1) < 0).any():
+        raise ArtifactError(f"{folder / name} is not sorted along its last axis.")
+    return array
+
+
+def _check_shapes(folder: Path, artifact: Artifact) -> None:
+    manifest = artifact.manifest
+    expected = (len(manifest.views), len(manifest.variants), manifest.promise.calibration_size)
+    if artifact.calibration.shape != expected[1:]:
+        raise ArtifactError(f"{folder / CALIBRATION} has shape {artifact.calibration.shape}, not {expected[1:]}.")
+    if artifact.view_calibration.shape[:2] != expected[:2]:
+        raise ArtifactError(
+            f"{folder / VIEW_CALIBRATION} has shape {artifact.view_calibration.shape}, not {expected[:2]} and images."
+        )
+    if not np.isfinite(manifest.threshold):
+        raise ArtifactError(f"{folder / MANIFEST}: the threshold is not a number.")

@@ -1,0 +1,152 @@
+"""Images -> detections: runs the artifact's graph and ranks its scores among the calibration scores."""
+
+import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from app.detection.artifact import Artifact
+from app.errors import ArtifactError
+from app.detection.images import SIDE
+
+# Larger batches take as long for each image, and more memory.
+MOST_AT_ONCE = 32
+_OUTPUTS = ["reconstruction", "loss", "score", "views"]
+
+
+class Detection(NamedTuple):
+    """The judgement of one image.
+
+    Attributes:
+        reconstruction: (28, 28), what the network redrew, grey levels in [0, 1].
+        loss: Mean squared error between image and reconstruction.
+        score: What is compared with the threshold; higher is odder. Not a number for an image that was none.
+        p_value: Share of normal images at least as odd, in (0, 1]; of all variants the largest.
+        is_anomaly: The verdict.
+        views: (views,) values behind the score, in the manifest's order.
+    """
+
+    reconstruction: NDArray[np.float32]
+    loss: float
+    score: float
+    p_value: float
+    is_anomaly: bool
+    views: NDArray[np.float32]
+
+
+class Ranking:
+    """p-values of new scores among calibration scores.
+
+    A score's p-value is (1 + calibration scores >= score) / (n + 1), the largest over the variants: an image is
+    only as odd as the variant that explains it best. That is a step function of the score, so it is tabulated once
+    and looked up by one binary search.
+    """
+
+    def __init__(self, calibration: NDArray[np.float32]) -> None:
+        """
+        Args:
+            calibration: (variants, n), each row sorted.
+        """
+        n = calibration.shape[1]
+        steps = np.unique(calibration)
+        at_least = np.stack([n - np.searchsorted(row, steps, side="left") for row in calibration])
+        # One entry more than steps: the p-value of whatever is odder than every calibration image.
+        p_values = np.append((1 + at_least.max(axis=0)) / (n + 1), 1 / (n + 1))
+        # Python's own arrays: for one number, NumPy's search takes several times as long.
+        self._steps, self._p_values = array("d", steps.tolist()), array("d", p_values.tolist())
+
+    def p_value(self, score: float) -> float:
+        """In (0, 1]; a score that is not a number ranks as the oddest.
+
+        Args:
+            score: As the graph gives it, in single precision.
+        """
+        rank = bisect_left(self._steps, score) if score == score else len(self._steps)
+        return float(self._p_values[rank])
+
+
+class Detector:
+    """A loaded artifact, ready to judge. Safe to call from several threads at once."""
+
+    def __init__(self, artifact: Artifact, threads: int = 1) -> None:
+        """
+        Args:
+            artifact: Verified by `load_artifact`.
+            threads: For one call; 1 is fastest for networks of this size.
+
+        Raises:
+            ArtifactError: The graph does not run, or does not fit its manifest.
+        """
+        self.artifact = artifact
+        self.threshold = artifact.manifest.threshold
+        self._session = _session(artifact.graph, threads)
+        self._ranking = Ranking(artifact.calibration)
+        self._view_rankings = [Ranking(view) for view in artifact.view_calibration]
+        self._warm_up()
+
+    def detect(self, images: NDArray[np.float32]) -> list[Detection]:
+        """Judges a batch.
+
+        Args:
+            images: (N, 28, 28), grey levels in [0, 1].
+
+        Returns:
+            N detections, in order.
+        """
+        parts = [images[start : start + MOST_AT_ONCE] for start in range(0, len(images), MOST_AT_ONCE)]
+        return [detection for part in parts for detection in self._detect(part)]
+
+    def run(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The graph alone, for calibration and measurement.
+
+        Args:
+            images: (N, 28, 28), grey levels in [0, 1].
+
+        Returns:
+            Reconstructions (N, 28, 28), losses (N,), scores (N,), views (N, views).
+        """
+        batch = np.ascontiguousarray(images, dtype=np.float32).reshape(-1, 1, SIDE, SIDE)
+        reconstructions, losses, scores, views = self._session.run(_OUTPUTS, {"image": batch})
+        return [reconstructions.reshape(-1, SIDE, SIDE), losses, scores, views]
+
+    def _detect(self, images: NDArray[np.float32]) -> Iterator[Detection]:
+        reconstructions, losses, scores, views = self.run(images)
+        rows = zip(reconstructions, losses.tolist(), scores.tolist(), views, strict=True)
+        for reconstruction, loss, score, view_values in rows:
+            # Not `score > threshold`: every comparison with NaN is false, and NaN must be refused.
+            is_anomaly = not score <= self.threshold
+            yield Detection(reconstruction, loss, score, self._ranking.p_value(score), is_anomaly, view_values)
+
+    def view_p_values(self, detection: Detection) -> list[float]:
+        """The rank of each view of one detection among the calibration images', as for the score."""
+        return [
+            ranking.p_value(value) for ranking, value in zip(self._view_rankings, detection.views.tolist(), strict=True)
+        ]
+
+    def _warm_up(self) -> None:
+        """Scores one blank image: the first call allocates, and a graph that does not fit shows here, not later."""
+        try:
+            detection = self.detect(np.zeros((1, SIDE, SIDE), np.float32))[0]
+        except Exception as error:  # onnxruntime's own exceptions have no common base
+            raise ArtifactError(f"model.onnx does not run: {error}") from error
+        if detection.views.shape != (len(self.artifact.manifest.views),):
+            raise ArtifactError("model.onnx does not have the views that its manifest names.")
+        if math.isnan(detection.loss):
+            raise ArtifactError("model.onnx gives a loss that is not a number for a blank image.")
+
+
+def _session(graph: bytes, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # as above
+        raise ArtifactError(f"model.onnx is not a graph that this ONNX Runtime loads: {error}") from error

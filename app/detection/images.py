@@ -1,0 +1,255 @@
+"""Bytes from a stranger -> one (28, 28) grayscale image, the same way in training and in serving.
+
+`app.detection.image_headers` finds format, size and orientation without decoding; only what it accepts gets a decoder.
+"""
+
+import logging
+import struct
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL.ImageFile import ImageFile
+
+from app.detection.image_headers import Container, open_container
+from app.errors import TooManyPixels, UndecodableImage
+
+logger = logging.getLogger(__name__)
+
+SIDE = 28
+PIXELS = SIDE * SIDE
+# Pillow keeps a pointer for each row: a longer side would cost more than its pixels.
+MAX_SIDE = 65_535
+
+# A side with at least twice as many pixels for each of ours is first averaged in whole blocks, down to no fewer than
+# this. That bounds the filter's memory, is faster, and differs from the filter alone by a few levels at sharp edges.
+_PIXELS_FOR_EACH = 16
+# A JPEG is decoded at an eighth, a quarter or half of its size, as long as no side has fewer pixels than this: that
+# moves grey levels by less than 0.001 on average (benchmarks/reduction.py).
+_DRAFT_SIDE = 4 * SIDE
+# Deflate gives no more bytes for one.
+_MOST_INFLATION = 1032
+# Wide modes become grayscale in strips of at most this many pixels, so that no second whole image is held.
+_STRIP_PIXELS = 2**20
+
+# Opened without Image.open, which would look for further pictures in a JPEG, and warn where we refuse.
+_OPENERS: dict[str, type[ImageFile]] = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+}
+
+# What Pillow says of a damaged file.
+_USUAL_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
+# EXIF orientation -> what makes the picture upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What they do to the picture's first row and column.
+_ON_THEIR_SIDE, _FROM_THE_RIGHT, _FROM_BELOW = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How pixels become the network's input; written to the manifest, so that serving does what training did.
+
+    Attributes:
+        background: Grey level, 0 to 255, on which transparent images are composited.
+        resize_filter: The one filter that brings an image to 28x28; an image of that size is left alone.
+    """
+
+    background: int = 255
+    resize_filter: Literal["bicubic"] = "bicubic"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedImage:
+    """A file whose header was accepted; nothing is decoded yet."""
+
+    container: Container
+
+    @property
+    def width(self) -> int:
+        return self.container.width
+
+    @property
+    def height(self) -> int:
+        return self.container.height
+
+    @property
+    def is_streamed(self) -> bool:
+        """A JPEG that is decoded row by row, and at a fraction of its size: the quickest to decode for its size."""
+        return self.container.format == "JPEG" and not self.container.bytes_per_pixel
+
+    @property
+    def memory_bytes(self) -> int:
+        """About the most that decoding it takes on top of the file; for budgets (tests/test_hostile.py measures it)."""
+        container = self.container
+        pixels = container.width * container.height
+        decoded = pixels // _jpeg_scale(container) ** 2 * 4 if container.format == "JPEG" else pixels
+        strip = 24 * min(decoded, _STRIP_PIXELS)
+        return len(container.pixels) + decoded + strip + int(pixels * container.bytes_per_pixel)
+
+
+def open_image(data: bytes, max_pixels: int) -> OpenedImage:
+    """Reads the header alone, in a time that does not depend on what the file pretends.
+
+    Args:
+        data: A whole file.
+        max_pixels: The most pixels (width x height) that may be decoded later.
+
+    Raises:
+        UnsupportedFormat: Not an accepted format.
+        TooManyPixels: The header announces more than `max_pixels`, or a side of more than `MAX_SIDE`.
+        UndecodableImage: The header is damaged.
+    """
+    container = open_container(data)
+    width, height = container.width, container.height
+    if width < 1 or height < 1:
+        raise UndecodableImage(f"The {container.format} header announces an image without pixels.")
+    if width * height > max_pixels:
+        raise TooManyPixels(f"The image has {width} x {height} pixels; at most {max_pixels} are accepted.")
+    if max(width, height) > MAX_SIDE:
+        raise TooManyPixels(f"The image has {width} x {height} pixels; at most {MAX_SIDE} a side are accepted.")
+    return OpenedImage(container)
+
+
+def to_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Decodes an opened image to what the network sees.
+
+    Returns:
+        (28, 28), grey levels in [0, 1], upright, transparent parts on the background.
+
+    Raises:
+        UndecodableImage: The pixels are damaged or end early.
+    """
+    gray = to_large_grayscale(image, preprocessing)
+    if gray.size != (SIDE, SIDE):
+        covered = _covered(image.container, gray)
+        gray = gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=covered, reducing_gap=_PIXELS_FOR_EACH)
+    # Not np.asarray(gray), which asks Pillow for a description of the picture first and takes twice as long.
+    levels = np.frombuffer(gray.tobytes(), np.uint8).reshape(SIDE, SIDE)
+    return levels.astype(np.float32) / np.float32(255)
+
+
+def to_large_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> Image.Image:
+    """All but the last step of `to_grayscale`: mode L in the image's own size, but for a large JPEG, which is reduced.
+
+    Raises:
+        UndecodableImage: The pixels are damaged or end early.
+    """
+    container = image.container
+    try:
+        gray = _decode(container, preprocessing.background)
+        if container.orientation in _UPRIGHT:
+            # Before the resize, which filters rows first and clips them: turned rows give other levels, by up to five.
+            gray = gray.transpose(_UPRIGHT[container.orientation])
+    except Exception as error:
+        # Not only the usual types: damaged files make Pillow raise whatever its code runs into, failed assertions
+        # included (found by fuzzing), and an answer of 500 could be a way around the gate.
+        if not isinstance(error, _USUAL_ERRORS):
+            logger.warning("an image decoder failed in an unusual way", exc_info=error)
+        # Without its traceback, whose frames would hold the picture for as long as somebody holds the refusal.
+        problem = UndecodableImage(f"The {container.format} file is damaged or ends early.")
+        raise problem from error.with_traceback(None)
+    return gray
+
+
+def decode_image(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> NDArray[np.float32]:
+    """Both steps at once: a whole file -> (28, 28) grey levels in [0, 1]. Raises what the two steps raise."""
+    return to_grayscale(open_image(data, max_pixels), preprocessing)
+
+
+def _decode(container: Container, background: int) -> Image.Image:
+    """The first frame in mode L, on the background; a large JPEG comes reduced."""
+    if container.plain_mode:
+        # Pillow's own inflating and unfiltering, without its reader of chunks: a third of the time for a small image.
+        return _flatten(_inflate(container), background)
+    image = _OPENERS[container.format](BytesIO(container.pixels))
+    if image.size != (container.width, container.height):
+        raise ValueError("the decoder sees another size than was accepted")
+    if container.format == "JPEG":
+        image.draft("L", (_DRAFT_SIDE, _DRAFT_SIDE))
+    gray = _flatten(image, background)
+    if container.frame in (None, (0, 0, *image.size)) or "transparency" in image.info:
+        return gray
+    canvas = Image.new("L", image.size, background)
+    canvas.paste(gray.crop(container.frame), container.frame)
+    return canvas
+
+
+def _inflate(container: Container) -> Image.Image:
+    size, mode = (container.width, container.height), container.plain_mode
+    # Before the memory for it is taken; a file of fifty bytes may announce the largest picture that is accepted.
+    if len(container.pixels) * _MOST_INFLATION < container.height * (1 + container.width * len(mode)):
+        raise ValueError("fewer rows than announced")
+    return Image.frombytes(mode, size, container.pixels, "zip", mode)
+
+
+def _jpeg_scale(container: Container) -> int:
+    """1, 2, 4 or 8: how many times smaller Pillow's `draft` decodes a JPEG, so that no side has less than enough."""
+    times = min(container.width, container.height) // _DRAFT_SIDE
+    return next((scale for scale in (8, 4, 2) if scale <= times), 1)
+
+
+def _covered(container: Container, gray: Image.Image) -> tuple[float, float, float, float]:
+    """The part of an upright picture that the file's pixels cover, as left, top, right, bottom.
+
+    A JPEG of 1001 pixels comes at a quarter with 251 columns: the last one lies for three quarters outside.
+    """
+    scale = _jpeg_scale(container) if container.format == "JPEG" else 1
+    width, height = container.width / scale, container.height / scale
+    if container.orientation in _ON_THEIR_SIDE:
+        width, height = height, width
+    left = gray.width - width if container.orientation in _FROM_THE_RIGHT else 0
+    top = gray.height - height if container.orientation in _FROM_BELOW else 0
+    return left, top, left + width, top + height
+
+
+def _flatten(image: Image.Image, background: int) -> Image.Image:
+    """Any mode -> mode L: 16 bit scaled, palettes looked up, transparent parts on the background."""
+    image.load()
+    width, height = image.size
+    if image.mode == "L" and not image.has_transparency_data:
+        return image
+    if width * height <= _STRIP_PIXELS:
+        return _flatten_strip(image, background)
+    gray = Image.new("L", image.size)
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(height, top + rows)))
+        gray.paste(_flatten_strip(strip, background), (0, top))
+    return gray
+
+
+def _flatten_strip(strip: Image.Image, background: int) -> Image.Image:
+    if strip.mode.startswith("I"):
+        return _from_16_bit(strip, background)
+    if not strip.has_transparency_data:
+        return strip.convert("L")
+    with_alpha = strip.convert("RGBA")
+    gray, alpha = with_alpha.convert("L"), with_alpha.getchannel("A")
+    return Image.composite(gray, Image.new("L", gray.size, background), alpha)
+
+
+def _from_16_bit(strip: Image.Image, background: int) -> Image.Image:
+    # Pillow's own convert("L") clips every level above 255 to white.
+    levels = np.asarray(strip)
+    gray = ((levels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    key = strip.info.get("transparency")
+    if isinstance(key, int):
+        gray[levels == key] = background
+    return Image.fromarray(gray)

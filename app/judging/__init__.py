@@ -1,0 +1,1 @@
+"""Judges images within bounds, and swaps the artifact that judges them."""

@@ -1,0 +1,132 @@
+"""Where work waits: for a thread, or for the network; and the watch over clients that went away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from app.detection.detector import MOST_AT_ONCE, Detection, Detector
+
+T = TypeVar("T")
+
+_LONGEST_SECONDS = 0.005
+
+
+class Lane:
+    """A fixed number of threads, and a first-come queue that lives in the event loop.
+
+    Not the executor's own queue: what is cancelled there stays, with the upload that it holds, until a thread comes
+    round to it. Here a caller that stops waiting leaves nothing behind.
+    """
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._free = asyncio.Semaphore(threads)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """The result of `work`, done in a thread.
+
+        Cancelled while waiting, the work is not started. Cancelled later, the work cannot be stopped: its thread, and
+        so its place in the lane, stays taken until it ends.
+        """
+        await self._free.acquire()
+        try:
+            running = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except RuntimeError:  # the threads are shut down
+            self._free.release()
+            raise
+        running.add_done_callback(lambda _: self._free.release())
+        # Shielded, for a cancelled future counts as done and would give the place away while the thread still works.
+        return await asyncio.shield(running)
+
+    def close(self) -> None:
+        """Takes no more work; what runs goes on, and the interpreter waits for it at its exit."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class DetectionQueue:
+    """Images that wait for one detector, and go through its network together.
+
+    Most of what a network of this size takes is reading its weights from memory, once for all images (what that gives:
+    benchmarks/serving.md). Each row has the same bits as it would have alone. There is no timer: the queue is
+    judged as soon as a turn of the event loop brings no further image, so that an image alone waits for one idle turn;
+    or when the first has waited for `_LONGEST_SECONDS`, since a turn may hold a decode.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
+        self._seen = 0
+        self._since = 0.0
+        self._waiting: list[tuple[NDArray[np.float32], asyncio.Future[Detection]]] = []
+
+    async def detect(self, image: NDArray[np.float32]) -> Detection:
+        """Judges one (28, 28), grey levels in [0, 1]; a caller that is cancelled leaves the queue."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            self._since = loop.time()
+            loop.call_soon(self._detect_when_complete)
+        detection: asyncio.Future[Detection] = loop.create_future()
+        self._waiting.append((image, detection))
+        return await detection
+
+    def _detect_when_complete(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._seen < len(self._waiting) < MOST_AT_ONCE and loop.time() - self._since < _LONGEST_SECONDS:
+            self._seen = len(self._waiting)
+            loop.call_soon(self._detect_when_complete)
+            return
+        taken, self._waiting, self._seen = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:], 0
+        if self._waiting:
+            loop.call_soon(self._detect_when_complete)
+        wanted = [(image, detection) for image, detection in taken if not detection.done()]
+        if not wanted:
+            return
+        try:
+            found = self.detector.detect(np.stack([image for image, _ in wanted]))
+            results = list(zip(wanted, found, strict=True))
+        except Exception as error:  # whatever it is, each caller's request fails with it, and nobody waits for ever
+            for _, detection in wanted:
+                failure = RuntimeError("The network failed.")
+                failure.__cause__ = error
+                detection.set_exception(failure)
+        else:
+            for (_, detection), result in results:
+                detection.set_result(result)
+
+
+@asynccontextmanager
+async def while_connected(receive: Receive) -> AsyncIterator[None]:
+    """Gives up what happens inside as soon as the client is gone: nobody would read the answer.
+
+    Args:
+        receive: The request's, with its body read to the end.
+
+    Raises:
+        ClientDisconnect: In place of the cancellation inside.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if gone and task.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watcher.cancel()

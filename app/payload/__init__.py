@@ -1,0 +1,1 @@
+"""Reads a stranger's request body and finds the images in it."""

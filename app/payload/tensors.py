@@ -1,0 +1,250 @@
+"""Open Inference Protocol request bodies, JSON and binary, and the images in their tensors.
+
+The binary extension puts tensors behind the JSON document, in the order of the inputs: little-endian, row-major, each
+as long as its `parameters.binary_data_size` says; a BYTES element stands behind its length in four bytes.
+"""
+
+import binascii
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.datastructures import Headers
+
+from app.errors import MalformedRequest
+from app.detection.images import PIXELS, SIDE
+from app.payload.json_body import parse_json
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+MAX_IMAGES = 1000
+_MAX_DIMENSIONS = 8
+
+_NUMERIC: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
+_IMAGE_SHAPES = ((SIDE, SIDE), (1, SIDE, SIDE), (PIXELS,))
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input.
+
+    Attributes:
+        shape: As the request gives it; every length is at least 0.
+        data: Encoded images or other byte strings for BYTES; the values, flat, for FP32 and UINT8; for a datatype
+            that images do not come in, None.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: list[bytes] | NDArray[Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class WantedOutput:
+    name: str
+    binary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """A parsed request body.
+
+    Attributes:
+        outputs: What the client asks for; None when it does not say.
+        binary_outputs: Whether outputs go binary where the client does not say.
+        rest: The JSON document without its inputs.
+    """
+
+    id: str | None
+    inputs: list[Tensor]
+    outputs: list[WantedOutput] | None
+    binary_outputs: bool
+    rest: dict[str, Any]
+
+
+def is_inference_request(document: Any) -> bool:
+    """Whether a JSON document has inputs as the protocol describes them."""
+    inputs = document.get("inputs") if isinstance(document, dict) else None
+    return isinstance(inputs, list) and any(isinstance(one, dict) and "datatype" in one for one in inputs)
+
+
+def read_inference_request(headers: Headers, body: bytes) -> InferenceRequest:
+    """Parses a body with or without binary tensors.
+
+    Raises:
+        MalformedRequest: It is not what the protocol describes, or sizes do not agree.
+    """
+    if HEADER_LENGTH not in headers:
+        return parse_inference_request(parse_json(body), b"")
+    declared = headers[HEADER_LENGTH]
+    if not (declared.isascii() and declared.isdecimal()) or int(declared) > len(body):
+        raise MalformedRequest(f"{HEADER_LENGTH} is not the length of the JSON document in the body.")
+    length = int(declared)
+    if length == 0:  # the protocol's raw request: the whole body is the one element of the one input
+        return InferenceRequest(None, [Tensor("image", "BYTES", (1,), [body])], None, False, {})
+    return parse_inference_request(parse_json(body[:length]), body[length:])
+
+
+def parse_inference_request(document: Any, binary: bytes) -> InferenceRequest:
+    """As above, with the JSON document parsed already.
+
+    Args:
+        binary: What stands behind the document: the binary tensors, one after the other.
+    """
+    if not isinstance(document, dict) or not isinstance(document.get("inputs"), list) or not document["inputs"]:
+        raise MalformedRequest("An inference request is a JSON object with a list of `inputs`.")
+    request_id = document.get("id")
+    if request_id is not None and not isinstance(request_id, str):
+        raise MalformedRequest("`id` is a string.")
+    cursor = _Cursor(binary)
+    inputs = [_parse_input(one, cursor) for one in document["inputs"]]
+    if cursor.left:
+        raise MalformedRequest(f"{cursor.left} bytes of the body belong to no input.")
+    return InferenceRequest(
+        id=request_id,
+        inputs=inputs,
+        outputs=_parse_outputs(document.get("outputs")),
+        binary_outputs=_parameters(document).get("binary_data_output") is True,
+        rest={name: value for name, value in document.items() if name != "inputs"},
+    )
+
+
+def holds_images(tensor: Tensor) -> bool:
+    """Whether its datatype and shape are those of images: FP32 or UINT8, [N,28,28], [N,1,28,28] or [N,784]."""
+    return tensor.datatype in _NUMERIC and tensor.shape[1:] in _IMAGE_SHAPES
+
+
+def tensor_images(tensor: Tensor) -> NDArray[np.float32]:
+    """The images of a tensor for which `holds_images`.
+
+    Returns:
+        (N, 28, 28), grey levels in [0, 1].
+
+    Raises:
+        MalformedRequest: A value is not a grey level: FP32 outside [0, 1], or not finite.
+    """
+    assert isinstance(tensor.data, np.ndarray)
+    images = tensor.data.astype(np.float32).reshape(-1, SIDE, SIDE)
+    if tensor.datatype == "UINT8":
+        return images / np.float32(255)
+    # Not `(images < 0) | (images > 1)`: every comparison with NaN is false.
+    if not ((images >= 0) & (images <= 1)).all():
+        raise MalformedRequest("FP32 tensors are grey levels in [0, 1]; send UINT8 for 0 to 255.")
+    return images
+
+
+class _Cursor:
+    """Hands out the binary part from its beginning."""
+
+    def __init__(self, binary: bytes) -> None:
+        self._binary = binary
+        self._position = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._binary) - self._position
+
+    def take(self, size: int) -> bytes:
+        if size > self.left:
+            raise MalformedRequest("The body ends before its binary tensors do.")
+        self._position += size
+        return self._binary[self._position - size : self._position]
+
+
+def _parse_input(fields: Any, cursor: _Cursor) -> Tensor:
+    if not isinstance(fields, dict):
+        raise MalformedRequest("Every input is a JSON object.")
+    name, datatype, shape = fields.get("name"), fields.get("datatype"), fields.get("shape")
+    if not isinstance(name, str) or not isinstance(datatype, str):
+        raise MalformedRequest("Every input has a `name` and a `datatype`, both strings.")
+    if not isinstance(shape, list) or not 0 < len(shape) <= _MAX_DIMENSIONS or not all(map(_is_count, shape)):
+        raise MalformedRequest("The `shape` of an input is a list of lengths.")
+    if datatype == "BYTES" and math.prod(shape) > MAX_IMAGES:
+        raise MalformedRequest(f"A request holds at most {MAX_IMAGES} images.")
+    size = _parameters(fields).get("binary_data_size")
+    if size is not None:
+        if not _is_count(size):
+            raise MalformedRequest("`binary_data_size` is a number of bytes.")
+        if "data" in fields:
+            raise MalformedRequest("An input has either `data` or `binary_data_size`.")
+        data = _binary_data(datatype, cursor.take(size), math.prod(shape))
+    elif isinstance(fields.get("data"), list):
+        data = _json_data(datatype, fields["data"])
+    else:
+        raise MalformedRequest("An input has a list `data`, or binary data of `binary_data_size` bytes.")
+    if data is not None and len(data) != math.prod(shape):
+        raise MalformedRequest(f"An input's shape asks for {math.prod(shape)} values; it has {len(data)}.")
+    return Tensor(name, datatype, tuple(shape), data)
+
+
+def _parameters(fields: dict[str, Any]) -> dict[str, Any]:
+    parameters = fields.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise MalformedRequest("`parameters` is a JSON object.")
+    return parameters
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _binary_data(datatype: str, data: bytes, count: int) -> list[bytes] | NDArray[Any] | None:
+    if datatype == "BYTES":
+        elements: list[bytes] = []
+        cursor = _Cursor(data)
+        while cursor.left and len(elements) <= count:
+            elements.append(cursor.take(*struct.unpack("<I", cursor.take(4))))
+        return elements
+    dtype = _NUMERIC.get(datatype)
+    if dtype is None:
+        return None
+    if len(data) % dtype.itemsize:
+        raise MalformedRequest(f"The binary data of a {datatype} input is not a whole number of values.")
+    return np.frombuffer(data, dtype)
+
+
+def _json_data(datatype: str, data: list[Any]) -> list[bytes] | NDArray[Any] | None:
+    if datatype == "BYTES":
+        return [decode_base64(element) for element in data]
+    if datatype not in _NUMERIC:
+        return None
+    try:
+        values = np.asarray(data)
+    except ValueError as error:
+        raise MalformedRequest("The rows of an input's `data` differ in length.") from error
+    if values.size and values.dtype.kind not in ("iu" if datatype == "UINT8" else "iuf"):
+        raise MalformedRequest(f"The `data` of a {datatype} input are numbers of that type.")
+    if datatype == "UINT8" and values.size and (values.min() < 0 or values.max() > 255):
+        raise MalformedRequest("UINT8 values are 0 to 255.")
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
+        return values.astype(_NUMERIC[datatype]).reshape(-1)
+
+
+def decode_base64(text: Any) -> bytes:
+    """Strict base64, with or without line breaks: what lenient readers would each read in their way is refused.
+
+    Raises:
+        MalformedRequest: It is not that.
+    """
+    if not isinstance(text, str):
+        raise MalformedRequest("An image in JSON is a string of base64.")
+    try:
+        return binascii.a2b_base64("".join(text.split()).encode("ascii"), strict_mode=True)
+    except ValueError as error:
+        raise MalformedRequest("An image in JSON is a string of base64; this one is not.") from error
+
+
+def _parse_outputs(outputs: Any) -> list[WantedOutput] | None:
+    if outputs is None:
+        return None
+    if not isinstance(outputs, list):
+        raise MalformedRequest("`outputs` is a list.")
+    wanted = []
+    for one in outputs:
+        if not isinstance(one, dict) or not isinstance(one.get("name"), str):
+            raise MalformedRequest("Every output asked for is a JSON object with a `name`.")
+        wanted.append(WantedOutput(one["name"], _parameters(one).get("binary_data") is True))
+    return wanted or None

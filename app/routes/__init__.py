@@ -1,0 +1,1 @@
+"""Answers requests: one file for each family of routes."""

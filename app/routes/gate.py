@@ -1,0 +1,328 @@
+"""The routes that stand in front of a classifier: a proxy, Envoy's ext_authz, nginx's X-Accel-Redirect.
+
+A request passes if every image in it is normal. One without a body, of a method that changes nothing (GET, HEAD,
+OPTIONS), passes unjudged: it carries no image, and health checks, metadata and CORS pre-flights are such requests.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from app.routes.v1 import BODY_REFUSALS, IMAGE_REFUSALS, Wish, prediction
+from app.payload.body import BodyReader
+from app.routes.classifier import Classifier, RawHeaders, end_to_end
+from app.errors import (
+    AnomalousImage,
+    CannotJudgeNow,
+    ClassifierDown,
+    ClassifierTooSlow,
+    GateFailed,
+    MalformedRequest,
+    NoClassifier,
+    NotAdmitted,
+    NotReady,
+    PartialBody,
+    Refusal,
+    UndecodableImage,
+)
+from app.detection.images import SIDE
+from app.judging.judge import Judge, Judgement, Turn
+from app.judging.queues import while_connected
+from app.telemetry.metrics import Metrics
+from app.web.problems import documented, problem_response
+from app.payload.request_images import Images, find_images
+from app.web.routing import Endpoint, add_lean_route
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# Routes are tried in this order, and most requests with an image are POST.
+_METHODS = ("POST", "GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS")
+_WITHOUT_IMAGE = ("GET", "HEAD", "OPTIONS")
+_PARSED_IN_PLACE_BYTES = 64 * 2**10
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the gate found out about one request.
+
+    Attributes:
+        verdict: "anomaly" if any image is one; "unjudged" if any could not be judged; "none" if there is no image.
+        model: Name and version of the artifact; "" if none was there.
+        score: The largest of all images; None without a judgement.
+        images: How many were judged.
+        refusal: Why the request may not pass; None if it may.
+        own_fault: Whether that is the gate's own fault, and neither the request's nor that of load.
+    """
+
+    verdict: Literal["normal", "anomaly", "unjudged", "none"]
+    model: str = ""
+    score: float | None = None
+    images: int = 0
+    refusal: Refusal | None = None
+    own_fault: bool = False
+
+    def headers(self) -> RawHeaders:
+        fields = [(b"x-gate-verdict", self.verdict.encode())]
+        if self.score is not None:
+            fields.append((b"x-gate-score", f"{self.score:.6g}".encode()))
+        if self.model:
+            fields.append((b"x-gate-model", self.model.encode("ascii", "replace")))
+        return fields
+
+    def log_fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = {"verdict": self.verdict, "images": self.images}
+        if self.score is not None:
+            fields.update(score=round(self.score, 6), model=self.model)
+        return fields
+
+
+def add_gate_routes(app: FastAPI) -> None:
+    """Adds them to an app whose state has `settings`, `judge`, `bodies` and `classifier`."""
+    judging = (*BODY_REFUSALS, *IMAGE_REFUSALS)
+    forwards = {
+        **documented(*judging, AnomalousImage, NoClassifier, ClassifierDown, ClassifierTooSlow),
+        "default": {"description": "The classifier's own answer, with X-Gate-Verdict, -Score and -Model."},
+    }
+    admits = {
+        200: {"description": "Admitted; with GATE_ACCEL_REDIRECT, X-Accel-Redirect tells nginx where to."},
+        **documented(*(one for one in judging if one.status < 500), NotAdmitted, PartialBody, CannotJudgeNow),
+    }
+    for method in _METHODS:
+        _add(app, method, "/v1/gate/{path:rest}", gate, "Forward to the classifier what is normal", forwards)
+        _add(app, method, "/v1/authz/{path:rest}", authorize, "Envoy ext_authz: 200 admits", admits)
+
+
+async def gate(request: Request) -> ASGIApp:
+    """Forwards a request whose images are all normal to the classifier; its answer comes back unchanged."""
+    state = request.app.state
+    settings: Settings = state.settings
+    classifier: Classifier | None = state.classifier
+    if classifier is None and settings.accel_redirect is None:
+        raise NoClassifier("Set GATE_CLASSIFIER_URL to the classifier that this service stands in front of.")
+    path = _path_behind(b"/v1/gate", request)
+    query: bytes = request.scope["query_string"]
+    headers = _forwardable(request)
+    bodies: BodyReader = state.bodies
+    with bodies.hold() as held:
+        body = await bodies.read(_without_encoding(request.headers), request.receive, held)
+        report = await inspect(request, Headers(raw=headers), body)
+        if not passes(report, settings):
+            return _refused(request, report)
+        _count_forwarded(request, report)
+        if classifier is None:
+            return _admitted(report, settings)
+        async with while_connected(request.receive):
+            answer = await classifier.forward(request.method, path, query, headers + report.headers(), body)
+    answer.headers = [field for field in answer.headers if not _is_ours(field[0])] + report.headers()
+    return answer
+
+
+async def authorize(request: Request) -> Response:
+    """Envoy sends the original request here, and forwards it if the answer is 200. Never answers 5xx."""
+    settings: Settings = request.app.state.settings
+    bodies: BodyReader = request.app.state.bodies
+    try:
+        with bodies.hold() as held:
+            body = await bodies.read(_without_encoding(request.headers), request.receive, held)
+            report = await inspect(request, Headers(raw=_forwardable(request)), body)
+    except Refusal as refusal:
+        raise _never_5xx(refusal) from refusal
+    if not passes(report, settings):
+        return _refused(request, report, _never_5xx)
+    _count_forwarded(request, report)
+    return _admitted(report, settings)
+
+
+def passes(report: Report, settings: Settings) -> bool:
+    """Whether a request with this report goes on to the classifier."""
+    return report.refusal is None or settings.mode == "shadow" or (settings.fail_open and report.own_fault)
+
+
+async def inspect(request: Request, headers: Headers, body: bytes) -> Report:
+    """Judges every image of a request, and adds the outcome to its access line.
+
+    Args:
+        headers: Those that the classifier will see.
+    """
+    report = await _inspect(request, headers, body)
+    request.state.log.update(report.log_fields())
+    return report
+
+
+async def _inspect(request: Request, headers: Headers, body: bytes) -> Report:
+    judge: Judge = request.app.state.judge
+    query: bytes = request.scope["query_string"]
+    if "true" in (value.lower() for value in request.headers.getlist("x-envoy-auth-partial-body")):
+        return Report("unjudged", refusal=PartialBody("The body exceeds Envoy's max_request_bytes."))
+    if not body and not query and request.method in _WITHOUT_IMAGE:
+        return Report("none")
+    model = ""
+    try:
+        with judge.admit(request.receive) as turn:
+            model = _model(turn)
+            find = partial(find_images, headers, query, body)
+            found = find() if len(body) <= _PARSED_IN_PLACE_BYTES else await turn.run(find)
+            if found.count:
+                return _report(model, await _judge_all(turn, found))
+        if request.method in _WITHOUT_IMAGE:
+            return Report("none")
+        raise MalformedRequest("There is no image: the request has no body.")
+    except Refusal as refusal:
+        return Report("unjudged", model, refusal=refusal, own_fault=isinstance(refusal, NotReady))
+    except ClientDisconnect:
+        raise
+    except Exception:
+        return await _failed(request, model)
+
+
+async def _judge_all(turn: Turn, found: Images) -> list[Judgement]:
+    """Judges files, then tensors; the first one that cannot be judged raises its refusal."""
+    outcomes: list[Judgement | Refusal] = []
+    if len(found.files) == 1:
+        outcomes.append(await turn.judge(found.files[0]))
+    elif found.files:
+        outcomes += await turn.judge_all(found.files)
+    if found.tensors:
+        outcomes += await turn.judge_pixels(found.pixels)
+    judgements: list[Judgement] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Refusal):
+            raise outcome
+        judgements.append(outcome)
+    return judgements
+
+
+def _report(model: str, judgements: list[Judgement]) -> Report:
+    scores = [judgement.detection.score for judgement in judgements]
+    anomalies = [index for index, one in enumerate(judgements) if one.detection.is_anomaly]
+    score = math.nan if any(map(math.isnan, scores)) else max(scores)
+    if not anomalies:
+        return Report("normal", model, score, len(scores))
+    # A score that is not a number is the oddest.
+    oddest = max(anomalies, key=lambda index: math.inf if math.isnan(scores[index]) else scores[index])
+    found = prediction(judgements[oddest], Wish(reconstruction="none"))
+    return Report("anomaly", model, score, len(scores), AnomalousImage(found, oddest, len(scores)))
+
+
+async def _failed(request: Request, model: str) -> Report:
+    """Tells the gate's own fault from an image that breaks it: then a blank image can still be judged."""
+    request_id = request.state.request_id
+    logger.exception("judging failed", extra={"fields": {"request_id": request_id}})
+    judge: Judge = request.app.state.judge
+    try:
+        await asyncio.to_thread(judge.detector.detect, np.zeros((1, SIDE, SIDE), np.float32))
+    except Exception:
+        fault = GateFailed(f"The service failed on this request; its log has the cause under request id {request_id}.")
+        return Report("unjudged", model, refusal=fault, own_fault=True)
+    return Report("unjudged", model, refusal=UndecodableImage("The image cannot be judged."))
+
+
+def _never_5xx(refusal: Refusal) -> Refusal:
+    """The same refusal as /v1/authz sends it."""
+    if isinstance(refusal, AnomalousImage):
+        return NotAdmitted(refusal.prediction, refusal.image, refusal.images)
+    return CannotJudgeNow(refusal.detail) if refusal.status >= 500 else refusal
+
+
+def _refused(
+    request: Request, report: Report, translate: Callable[[Refusal], Refusal] = lambda refusal: refusal
+) -> Response:
+    assert report.refusal is not None
+    refusal = translate(report.refusal)
+    request.state.log["problem"] = refusal.slug
+    response = problem_response(refusal)
+    response.raw_headers += report.headers()
+    return response
+
+
+def _count_forwarded(request: Request, report: Report) -> None:
+    if report.refusal is not None:
+        request.state.log["would_refuse"] = report.refusal.slug
+    metrics: Metrics = request.app.state.metrics
+    metrics.forwarded(report.verdict)
+
+
+def _admitted(report: Report, settings: Settings) -> Response:
+    response = Response()
+    response.raw_headers += report.headers()
+    if settings.accel_redirect is not None:
+        response.headers["X-Accel-Redirect"] = settings.accel_redirect
+    return response
+
+
+def _model(turn: Turn) -> str:
+    artifact = turn.detector.artifact
+    return f"{artifact.manifest.name}@{artifact.version}"
+
+
+def _path_behind(prefix: bytes, request: Request) -> bytes:
+    """What follows the route's prefix, as the client encoded it."""
+    raw_path: bytes = request.scope["raw_path"]
+    if not raw_path.startswith(prefix + b"/"):
+        raise NoClassifier("The route's own part of the path is written without percent-encoding.")
+    return raw_path.removeprefix(prefix)
+
+
+def _forwardable(request: Request) -> RawHeaders:
+    return [field for field in end_to_end(request.scope["headers"]) if not _is_ours(field[0])]
+
+
+def _is_ours(name: bytes) -> bool:
+    # CGI and WSGI do not tell "_" from "-", so neither may come from the client.
+    return name.lower().replace(b"_", b"-").startswith(b"x-gate-")
+
+
+def _without_encoding(headers: Headers) -> Headers:
+    """For the body reader, which refuses compressed bodies; here it is a finding, which shadow mode only reports."""
+    return Headers(raw=[field for field in headers.raw if field[0] != b"content-encoding"])
+
+
+def _add(
+    app: FastAPI,
+    method: str,
+    path: str,
+    endpoint: Endpoint,
+    summary: str,
+    responses: dict[int | str, dict[str, Any]],
+) -> None:
+    extra: dict[str, Any] = {
+        "parameters": [{"name": "path", "in": "path", "required": True, "schema": {"type": "string"}}]
+    }
+    if method in ("POST", "PUT", "PATCH"):
+        extra["requestBody"] = _ANY_BODY
+    add_lean_route(
+        app,
+        method,
+        path,
+        endpoint,
+        summary=summary,
+        response_class=Response,
+        response_model=None,
+        responses=responses,
+        openapi_extra=extra,
+    )
+
+
+_BINARY = {"type": "string", "format": "binary"}
+_ANY_BODY = {
+    "required": True,
+    "description": "The classifier's own request, with at least one image.",
+    "content": {
+        "multipart/form-data": {"schema": {"type": "object", "additionalProperties": _BINARY}},
+        "application/json": {"schema": {}, "example": {"image": "iVBORw0KGgo..."}},
+        "application/octet-stream": {"schema": _BINARY},
+        "image/*": {"schema": _BINARY},
+    },
+}

@@ -1,0 +1,1 @@
+"""Starts, replaces and drains the serving processes."""

@@ -1,0 +1,112 @@
+"""`python -m app serve`: one process, or several under a supervisor; stopped by SIGTERM with exit code 0."""
+
+import asyncio
+import logging
+import math
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.judging.judge import Judge
+from app.server.listener import listen, log_address
+from app.main import create_app
+from app.server.http_limits import GateProtocol
+from app.judging.reload import load_detector
+from app.settings import Settings
+
+# Between requests a connection is kept for longer than clients and most balancers keep theirs (httpx 5 seconds, nginx
+# 60): whoever closes first closes in peace; a server that does may do it under the next request.
+_KEEP_ALIVE_SECONDS = 75
+
+logger = logging.getLogger(__name__)
+
+
+def serve_alone(settings: Settings, host: str, port: int) -> int:
+    """Serves with this process until SIGTERM or SIGINT.
+
+    Returns:
+        The exit code: 0 after a drained stop.
+
+    Raises:
+        ArtifactError: The artifact cannot be served; said before a port is opened.
+        OSError: The address cannot be bound.
+    """
+    server = GateServer(settings)
+    with listen(host, port) as listener:
+        server.on_started = partial(log_address, listener)
+        server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+class GateServer(uvicorn.Server):
+    """uvicorn's server, which would otherwise end by re-raising the signal, and without a draining time.
+
+    Attributes:
+        on_started: Called in the event loop once requests are accepted.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """
+        Raises:
+            ArtifactError: The artifact cannot be served.
+        """
+        app: FastAPI = create_app(settings)
+        self._judge: Judge = app.state.judge
+        self._judge.use(load_detector(settings.artifact))
+        self._drain_seconds = settings.drain_seconds
+        self.on_started: Callable[[], None] = lambda: None
+        config = uvicorn.Config(
+            app,
+            loop="uvloop",
+            http=GateProtocol.within(settings.body_timeout_seconds),
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            proxy_headers=False,  # nothing here goes by the client's address
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=math.ceil(settings.request_timeout_seconds),
+        )
+        super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_started()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        earlier = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A second signal ends the draining time at once."""
+        self.drain()
+
+    def drain(self) -> None:
+        """Readiness goes off at once; requests are accepted for the draining time. A second call ends that time.
+
+        Then requests in work are completed, within the time that a request may take: a client that keeps one from
+        completing does not hold the exit for longer.
+        """
+        if self._judge.draining or not self._drain_seconds:
+            self._judge.draining = True
+            self.should_exit = True
+            return
+        self._judge.draining = True
+        logger.info("draining", extra={"fields": {"seconds": self._drain_seconds}})
+        asyncio.get_running_loop().call_later(self._drain_seconds, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True

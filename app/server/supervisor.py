@@ -1,0 +1,162 @@
+"""Several serving processes on one socket: started, replaced when they die, told to reload, drained together.
+
+uvicorn's own supervisor restarts its workers on SIGHUP; here SIGHUP loads a new artifact without losing a request.
+Small on purpose: it loads no model, so that it neither takes the memory of one nor dies of one.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+
+from app.server.listener import log_address
+from app.settings import Settings
+from app.telemetry.shared_metrics import forget_worker, shared_metrics
+
+logger = logging.getLogger(__name__)
+
+# A worker that lived longer than this is replaced at once; one that died sooner, after a pause that doubles.
+_HEALTHY_SECONDS = 10.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 30.0
+# What a worker may take beyond its draining time and its last requests before it is killed.
+_EXIT_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: asyncio.subprocess.Process
+    ready: bool = False
+    reload_when_ready: bool = False
+
+    def send(self, number: signal.Signals) -> None:
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+
+
+class Supervisor:
+    """Keeps `settings.workers` processes serving on one listening socket."""
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self._count = settings.workers
+        self._patience_seconds = settings.drain_seconds + settings.request_timeout_seconds + _EXIT_SECONDS
+        self._listener = listener
+        self._workers: list[_Worker] = []
+        self._stopping = asyncio.Event()
+        self._clean = True
+        # Ends with this process, however that ends; workers then stop too.
+        self._parent_pipe = os.pipe()
+
+    async def run(self) -> int:
+        """Serves until SIGTERM or SIGINT.
+
+        Returns:
+            0 after a drained stop; 1 if no worker can serve, or if one had to be killed at the end.
+        """
+        with shared_metrics():
+            return await self._run()
+
+    async def _run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        # Alone, so that what is wrong with settings or artifact is said once and not by each of them.
+        first = await self._start()
+        if not first.ready and not self._stopping.is_set():
+            return 1
+        if first.ready:
+            log_address(self._listener)
+        await asyncio.gather(self._keep(first), *(self._keep(None) for _ in range(self._count - 1)))
+        return 0 if self._clean else 1
+
+    async def _keep(self, worker: _Worker | None) -> None:
+        """One place among the workers, filled again and again until the stop."""
+        pause = 0.0
+        while worker or not self._stopping.is_set():
+            started = time.monotonic()
+            worker = worker or await self._start()
+            code = await self._wait(worker)
+            worker = None
+            if self._stopping.is_set():
+                return
+            lived = time.monotonic() - started
+            pause = (
+                0.0 if lived > _HEALTHY_SECONDS else min(max(2 * pause, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+            )
+            logger.error("a worker died", extra={"fields": {"exit_code": code, "replaced_in_seconds": pause}})
+            await self._pause(pause)
+
+    async def _start(self) -> _Worker:
+        """A new worker, when it accepts requests or has died."""
+        ready_read, ready_write = os.pipe()
+        inherited = (self._listener.fileno(), ready_write, self._parent_pipe[0])
+        # In a group of its own: Ctrl-C in a terminal reaches this process alone, which then drains the workers.
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "app.server.worker", *map(str, inherited), pass_fds=inherited, process_group=0
+        )
+        worker = _Worker(process)
+        self._workers.append(worker)
+        os.close(ready_write)
+        if self._stopping.is_set():
+            worker.send(signal.SIGTERM)
+        worker.ready = await _byte_comes(ready_read)
+        if worker.ready:
+            logger.info("worker started", extra={"fields": {"pid": process.pid}})
+        if worker.reload_when_ready:
+            worker.send(signal.SIGHUP)
+        return worker
+
+    async def _wait(self, worker: _Worker) -> int:
+        code = await worker.process.wait()
+        self._workers.remove(worker)
+        forget_worker(worker.process.pid)
+        # A worker that was told to stop before it served has no handler yet.
+        expected = (0,) if worker.ready else (0, -signal.SIGTERM)
+        self._clean = self._clean and (code in expected or not self._stopping.is_set())
+        return code
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+
+    def _stop(self) -> None:
+        """Passes the signal on; workers take a second one as the end of their draining time."""
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._listener.close()
+            asyncio.get_running_loop().call_later(self._patience_seconds, self._kill)
+        for worker in self._workers:
+            worker.send(signal.SIGTERM)
+
+    def _reload(self) -> None:
+        for worker in self._workers:
+            if worker.ready:
+                worker.send(signal.SIGHUP)
+            else:
+                worker.reload_when_ready = True
+
+    def _kill(self) -> None:
+        for worker in self._workers:
+            logger.error("a worker does not stop and is killed", extra={"fields": {"pid": worker.process.pid}})
+            worker.send(signal.SIGKILL)
+
+
+async def _byte_comes(pipe: int) -> bool:
+    """Whether a byte comes before the pipe's end; closes it."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(pipe, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(pipe)
+        came = bool(os.read(pipe, 1))
+        os.close(pipe)
+    return came

@@ -1,0 +1,154 @@
+"""What Prometheus scrapes: one registry for each app, or the files of all workers when several serve."""
+
+import os
+from typing import Any
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, multiprocess
+from prometheus_client.exposition import choose_encoder
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from app.detection.detector import Detection, Detector
+from app.telemetry.drift import Drift
+from app.telemetry.shared_metrics import FOLDER_VARIABLE
+
+_DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_RATIOS = (0.1, 0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10, 100)
+_SIZES = (*(4.0**power for power in range(4, 13)), 2.0**25)  # 256 B to 32 MiB
+# One odd image must not own the sum, from which Prometheus takes the mean.
+_MOST_RATIO = 1000.0
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_OTHER = "other"
+
+
+class Metrics:
+    """The numbers of one app. Updated by the event loop's thread alone."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
+        registry = self.registry = CollectorRegistry()
+        self._requests = Histogram(
+            "gate_http_request_duration_seconds",
+            "From the request's head to the end of its answer.",
+            ("route", "method", "status"),
+            buckets=_DURATIONS,
+            registry=registry,
+        )
+        self._request_children: dict[tuple[str, str, int], Histogram] = {}
+        verdicts = Counter("gate_verdicts", "Images judged, by verdict.", ("verdict",), registry=registry)
+        self._normal, self._anomaly = verdicts.labels("normal"), verdicts.labels("anomaly")
+        self._rejected = Counter(
+            "gate_rejected",
+            "Requests, and images of a batch, that were answered with a problem, by the last part of its type.",
+            ("reason",),
+            registry=registry,
+        )
+        self._ratios = Histogram(
+            "gate_score_ratio",
+            "Score / threshold of each image judged: above 1 is an anomaly. Counted as at most 1000.",
+            buckets=_RATIOS,
+            registry=registry,
+        )
+        self.input_bytes = Histogram("gate_input_bytes", "Bytes of request bodies.", buckets=_SIZES, registry=registry)
+        self._forwarded = Counter(
+            "gate_forwarded",
+            "Requests that went on to the classifier, or were admitted, by verdict; in shadow mode all of them do.",
+            ("verdict",),
+            registry=registry,
+        )
+        self._waiting = Gauge(
+            "gate_waiting", "Requests in work or waiting.", registry=registry, multiprocess_mode="livesum"
+        )
+        self._model_info = Gauge(
+            "gate_model_info",
+            "1 for the artifact that judges now, 0 for those that have.",
+            ("name", "version"),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._evidence = Gauge(
+            "gate_drift_evidence_log10",
+            "log10 of the evidence that images differ from the calibration images, refused ones included. "
+            "While they do not, a value of e is reached once in 10^e images of a worker on average, or more rarely. "
+            "The largest of all workers.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._detector: Detector | None = None
+        self._drift = Drift(calibration_size=1)
+
+    def observe(self, scope: Scope, status: int, seconds: float, log: dict[str, Any]) -> None:
+        """Counts one request.
+
+        Args:
+            scope: Its ASGI scope, after routing.
+            status: Of the answer.
+            seconds: Until the answer's end.
+            log: What its access line says; `problem` is why it was refused.
+        """
+        template = getattr(scope.get("route"), "path_format", _OTHER)  # no route: an unknown path, or no token
+        method = scope["method"] if scope["method"] in _METHODS else _OTHER
+        key = (template, method, status)
+        child = self._request_children.get(key)
+        if child is None:
+            child = self._request_children[key] = self._requests.labels(template, method, str(status))
+        child.observe(seconds)
+        if "problem" in log:
+            self.refused(log["problem"])
+
+    def judged(self, detection: Detection, detector: Detector) -> None:
+        """Counts one image, and bets on its p-value if the artifact that judged it is still in use."""
+        (self._anomaly if detection.is_anomaly else self._normal).inc()
+        if detector.threshold > 0:
+            ratio = detection.score / detector.threshold
+            # min() would let NaN through, and a sum with NaN in it is NaN for ever.
+            self._ratios.observe(ratio if ratio <= _MOST_RATIO else _MOST_RATIO)
+        if detector is self._detector:
+            self._drift.update(detection.p_value)
+            self._evidence.set(self._drift.evidence)
+
+    def forwarded(self, verdict: str) -> None:
+        """Counts one request that the gate let pass; `verdict` is that of `app.routes.gate.Report`."""
+        self._forwarded.labels(verdict).inc()
+
+    def refused(self, reason: str) -> None:
+        """Counts one problem; `reason` is the slug of a `Refusal`, or "http-404" and the like."""
+        self._rejected.labels(reason).inc()
+
+    def waiting(self, requests: int) -> None:
+        """How many requests are in work or waiting now."""
+        self._waiting.set(requests)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Everything, in the format that `accept` asks for, and that format's media type."""
+        encode, media_type = choose_encoder(accept)
+        registry = self.registry
+        if FOLDER_VARIABLE in os.environ:
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return encode(registry), media_type
+
+    def use(self, detector: Detector) -> None:
+        """Says which artifact judges from now on; bets on its p-values start anew."""
+        if self._detector is not None:
+            self._info(self._detector).set(0)
+        self._detector = detector
+        self._info(detector).set(1)
+        self._evidence.set(0)
+        self._drift = Drift(detector.artifact.manifest.promise.calibration_size)
+
+    def _info(self, detector: Detector) -> Gauge:
+        return self._model_info.labels(detector.artifact.manifest.name, detector.artifact.version)
+
+
+def add_metrics_route(app: FastAPI) -> None:
+    """Adds `GET /metrics` to an app whose state has `metrics`; not in OpenAPI."""
+    app.router.add_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
+
+
+async def _metrics(request: Request) -> Response:
+    metrics: Metrics = request.app.state.metrics
+    content, media_type = metrics.exposition(request.headers.get("accept", ""))
+    return Response(content, media_type=media_type)

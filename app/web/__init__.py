@@ -1,0 +1,1 @@
+"""Surrounds every request: tokens, problems, routing, the access log."""

@@ -1,0 +1,112 @@
+"""What surrounds every request: its id, its token, its access line, and the translation of refusals into problems."""
+
+import asyncio
+import logging
+import random
+import re
+import time
+from typing import Any
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import NotReady, Refusal
+from app.telemetry.logs import log_request
+from app.telemetry.metrics import Metrics
+from app.web.problems import problem_response, unexpected_problem_response
+from app.web.tokens import TokenCheck
+
+logger = logging.getLogger(__name__)
+
+_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+_OUR_HEADERS = (b"x-request-id", _NO_SNIFFING[0])  # a classifier's own, passed on, give way
+_CLIENT_CLOSED_REQUEST = 499  # nobody reads it; for the access line alone
+
+
+class Envelope:
+    """The outermost ASGI layer.
+
+    Routes raise `Refusal`, find the request's id in `request.state.request_id`, and add what their access line should
+    say to `request.state.log`.
+    """
+
+    def __init__(self, app: ASGIApp, tokens: TokenCheck, metrics: Metrics) -> None:
+        self._app = app
+        self._tokens = tokens
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, send)
+        try:
+            self._tokens.check(scope)
+            await self._app(scope, receive, exchange.send)
+        except Refusal as refusal:
+            exchange.log["problem"] = refusal.slug
+            await exchange.answer(problem_response(refusal), receive)
+        except ClientDisconnect:
+            exchange.status = _CLIENT_CLOSED_REQUEST
+        except asyncio.CancelledError:
+            # The server stops and has waited long enough for this request; its task ends here.
+            await exchange.answer(problem_response(NotReady("The service stopped before this was done.")), receive)
+        except Exception:
+            exchange.log["problem"] = "internal-error"
+            logger.exception("unexpected error", extra={"fields": {"request_id": exchange.request_id}})
+            await exchange.answer(unexpected_problem_response(exchange.request_id), receive)
+        finally:
+            exchange.finish(self._metrics)
+
+
+class _Exchange:
+    """One request and its answer, as they pass through."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+        self._started = time.perf_counter()
+        self.request_id = _request_id(scope)
+        self.status = 0
+        self.log: dict[str, Any] = {}
+        scope.setdefault("state", {}).update(log=self.log, request_id=self.request_id)
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            others = [header for header in message["headers"] if header[0] not in _OUR_HEADERS]
+            message["headers"] = [*others, (b"x-request-id", self.request_id.encode()), _NO_SNIFFING]
+        await self._send(message)
+
+    async def answer(self, response: ASGIApp, receive: Receive) -> None:
+        """Sends a whole answer, unless one has begun: then there is nothing left to say."""
+        if not self.status:
+            await response(self._scope, receive, self.send)
+
+    def finish(self, metrics: Metrics) -> None:
+        seconds = time.perf_counter() - self._started
+        metrics.observe(self._scope, self.status, seconds, self.log)
+        log_request(
+            {
+                "request_id": self.request_id,
+                "method": self._scope["method"],
+                "path": self._scope["path"],
+                "status": self.status,
+                "milliseconds": round(seconds * 1000, 2),
+                **self.log,
+            }
+        )
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's `X-Request-ID` if it is short and plain, so that it cannot forge log lines; else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return value.decode() if _SANE_REQUEST_ID.fullmatch(value) else _new_request_id()
+    return _new_request_id()
+
+
+def _new_request_id() -> str:
+    # Nobody gains by guessing one, and asking the kernel for randomness takes twenty times as long.
+    return f"{random.getrandbits(128):032x}"
