@@ -47,7 +47,7 @@ lint: .venv-dev/.installed  ## ruff and mypy alone
 	$(DEV) -m mypy --strict app training
 
 test-container: .venv-dev/.installed  ## Build the image and run it, locked down
-	tests/container.sh $(DEV) -m pytest -m container -s
+	tests/project/container.sh $(DEV) -m pytest -m container -s
 
 # nginx, promtool, and gjson with a compiler for it come from Debian; everything else is a Python package.
 test-integrations: .venv-integrations/.installed  ## nginx, Envoy, promtool, and the clients of Triton and KServe
@@ -55,7 +55,7 @@ test-integrations: .venv-integrations/.installed  ## nginx, Envoy, promtool, and
 		test -d /usr/share/gocode/src/github.com/tidwall/gjson || \
 		{ apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends \
 		nginx-light prometheus golang-go golang-github-tidwall-gjson-dev; }
-	.venv-integrations/bin/python -m pytest -m integrations tests/test_integrations.py tests/test_monitoring.py
+	.venv-integrations/bin/python -m pytest -m integrations tests/project/test_integrations.py tests/project/test_monitoring.py
 
 .venv-integrations/.installed: pyproject.toml constraints.txt
 	$(make_environment)
@@ -82,7 +82,7 @@ test-kubernetes: .venv-kubernetes/.installed  ## The manifests against the schem
 	@touch $@
 
 test-ray: .venv-ray/.installed  ## Scoring with Ray Data: a cluster that loses a machine, killed runs, S3
-	.venv-ray/bin/python -m pytest -m ray tests/test_score_ray.py
+	.venv-ray/bin/python -m pytest -m ray tests/offline/test_cluster.py
 
 test-replicas: .venv-dev/.installed  ## Replicas behind nginx, stopped, started and swapped under load
 	command -v nginx > /dev/null || \
@@ -97,10 +97,10 @@ bench-detection: .venv-dev/.benchmarks  ## How well images are told apart, besid
 	OMP_NUM_THREADS=1 $(DEV) -m benchmarks.detection $(ONLY)
 
 bench-gate: .venv-dev/.installed  ## What the gate costs a request to the classifier behind it
-	$(DEV) benchmarks/gate.py
+	$(DEV) -m benchmarks.serving.gate
 
 bench-scaling: .venv-dev/.installed  ## What scoring costs, for a thousand to a million files and one or two cores
-	$(DEV) -m benchmarks.scaling
+	$(DEV) -m benchmarks.offline.scaling
 
 .venv-dev/.browser: .venv-dev/.installed
 	command -v chromium > /dev/null || \
@@ -123,10 +123,10 @@ TARGET ?= fuzz_images
 SECONDS ?= 3600
 fuzz: .venv-dev/.fuzz  ## Fuzz for an hour; findings land in build/fuzz
 	@mkdir -p build/fuzz
-	$(DEV) -m tests.fuzz.$(TARGET) -max_total_time=$(SECONDS)
+	$(DEV) -m tests.hostile.fuzz.$(TARGET) -max_total_time=$(SECONDS)
 
 soak: .venv-dev/.installed  ## A real server under a mix of good, bad and large images for 20 minutes
-	$(DEV) -m benchmarks.soak
+	$(DEV) -m benchmarks.serving.soak
 
 test-retraining: .venv-dev/.installed  ## Train the default artifact anew, and compare its figures (6 minutes)
 	$(DEV) -m pytest -m retraining
@@ -140,22 +140,22 @@ train: .venv-dev/.installed  ## Train the default artifact anew
 
 bench: .venv-dev/.benchmarks  ## A quick look at every speed, printed (2 minutes)
 	$(DEV) -m benchmarks.serving --quick
-	$(DEV) -m benchmarks.scoring --quick
+	$(DEV) -m benchmarks.offline.scoring --quick
 
 bench-serving: .venv-dev/.benchmarks  ## Requests a second beside peers and ceilings, into benchmarks/ (12 minutes)
 	$(DEV) -m benchmarks.serving
 
 bench-scoring: .venv-dev/.benchmarks  ## Files a second of `app score` beside merely decoding them (3 minutes)
-	$(DEV) -m benchmarks.scoring
+	$(DEV) -m benchmarks.offline.scoring
 
 bench-training: .venv-dev/.installed  ## The tutorial's training in its own way and in ours, with the same losses (3 minutes)
-	$(DEV) -m benchmarks.training
+	$(DEV) -m benchmarks.training.training
 
 bench-ray: .venv-ray/.installed  ## What `app score --engine ray` costs beside the local command (4 minutes)
-	.venv-ray/bin/python -m benchmarks.scoring --ray
+	.venv-ray/bin/python -m benchmarks.offline.scoring --ray
 
 bench-reduction: .venv-dev/.installed  ## What decoding JPEGs at a fraction does to grey levels and verdicts
-	$(DEV) -m benchmarks.reduction
+	$(DEV) -m benchmarks.decoding.reduction
 
 format: .venv-dev/.installed  ## Let ruff mend and format the code
 	$(DEV) -m ruff check --fix .

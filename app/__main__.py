@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from app.errors import ArtifactError
-from app.telemetry.logs import configure_logging
 from app.offline.local import ScoreOptions, ScoringError, score
 from app.settings import Settings, SettingsError, read_settings, usable_cores
+from app.telemetry.logs import configure_logging
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,23 +12,23 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from app import __version__
+from app.errors import Refusal
+from app.judging.judge import Judge
+from app.judging.reload import Reloader, load_detector
 from app.payload.allocator import return_large_blocks
-from app.routes.v1 import add_v1_routes
 from app.payload.body import BodyReader
 from app.routes.classifier import Classifier
-from app.web.middleware import Envelope
-from app.errors import Refusal
 from app.routes.gate import add_gate_routes
+from app.routes.operations import add_probes
+from app.routes.page import add_page
+from app.routes.v1 import add_v1_routes
 from app.routes.v2 import add_v2_routes
-from app.judging.judge import Judge
+from app.settings import Settings, read_settings
 from app.telemetry.logs import configure_logging
 from app.telemetry.metrics import Metrics, add_metrics_route
-from app.routes.page import add_page
-from app.routes.operations import add_probes
+from app.web.middleware import Envelope
 from app.web.problems import Problem, http_problem_response, problem_response, unexpected_problem_response
-from app.judging.reload import Reloader, load_detector
 from app.web.routing import Shortcut
-from app.settings import Settings, read_settings
 from app.web.tokens import TokenCheck, document_tokens
 
 # 16 random characters cannot be guessed at any rate that a network allows.

@@ -13,7 +13,7 @@ from app.detection.artifact import load_artifact
 from app.detection.detector import Detector
 from app.detection.images import decode_image
 from examples.digits.pictures import odd_pictures
-from training.circles import Circle, draw_circles
+from training.data.circles import Circle, draw_circles
 
 HERE = Path(__file__).parent
 ACCEPTED, REFUSED, INK = "#1f7a4d", "#b3261e", "#333333"

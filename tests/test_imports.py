@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import app
+from testing.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 # A program, and what only an extra makes importable.
 NOT_IMPORTED = {"app.__main__", "app.offline.cluster", "app.offline.locations", "app.offline.parquet"}
 MODULES = sorted(

@@ -8,7 +8,7 @@ import app
 from app.errors import ArtifactError
 from app.main import create_app
 from app.settings import Settings
-from tests.conftest import picture
+from testing.pictures import picture
 
 
 def test_not_ready_until_the_artifact_is_loaded(tiny_artifact: Path) -> None:

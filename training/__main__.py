@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
-from training.variants import Variant, parse_variants
+from training.data.variants import Variant, parse_variants
 
 if TYPE_CHECKING:
     from training.run import Plan
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_plan(options: argparse.Namespace) -> "Plan":
     """The parsed command line with its gaps filled in."""
-    from training.fit import FitSettings
+    from training.fitting.fit import FitSettings
     from training.run import Plan
 
     defaults = DEFAULTS[options.model]

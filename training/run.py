@@ -22,9 +22,7 @@ from app.detection.artifact import (
     write_artifact,
 )
 from app.detection.detector import Detector
-from training.autoencoders import build, describe
-from training.calibrate import calibrate, make_promise, uncalibrated_detector
-from training.dataset import (
+from training.data.dataset import (
     CALIBRATION_CIRCLES,
     TEST_CIRCLES,
     Dataset,
@@ -34,14 +32,16 @@ from training.dataset import (
     decode_variants,
     folder_dataset,
 )
-from training.evaluate import IMAGES_PER_FAMILY, draw_families, evaluate
-from training.export import check_agreement, export_graph, load_checkpoint, save_checkpoint
-from training.findings import YOUR_ANOMALIES, Findings
-from training.fit import FitSettings, fit
-from training.fit_views import fit_views
-from training.report import write_report
-from training.scores import LossScore, ScoredAutoencoder
-from training.variants import ORIGINAL, SAME_PIXELS, Variant
+from training.data.variants import ORIGINAL, SAME_PIXELS, Variant
+from training.fitting.calibrate import calibrate, make_promise, uncalibrated_detector
+from training.fitting.evaluate import IMAGES_PER_FAMILY, draw_families, evaluate
+from training.fitting.fit import FitSettings, fit
+from training.fitting.fit_views import fit_views
+from training.model.autoencoders import build, describe
+from training.model.export import check_agreement, export_graph, load_checkpoint, save_checkpoint
+from training.model.scores import LossScore, ScoredAutoencoder
+from training.report.judgements import YOUR_ANOMALIES, Findings
+from training.report.write import write_report
 
 # One training image in eight is not fitted, but sets the scale of what is.
 _HELD_OUT_EVERY = 8
@@ -55,7 +55,7 @@ class Plan:
     Attributes:
         output: The artifact folder.
         name: Of the artifact, as clients see it.
-        model: A name in `training.autoencoders.ARCHITECTURES`.
+        model: A name in `training.model.autoencoders.ARCHITECTURES`.
         latent_size: Width of its bottleneck.
         fit: How to fit it.
         score: What is compared with the threshold: the loss alone, or the gate's views.

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.errors import ArtifactError
 from app.detection.images import Preprocessing
+from app.errors import ArtifactError
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"

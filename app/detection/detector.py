@@ -11,8 +11,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.detection.artifact import Artifact
-from app.errors import ArtifactError
 from app.detection.images import SIDE
+from app.errors import ArtifactError
 
 # Larger batches take as long for each image, and more memory.
 MOST_AT_ONCE = 32

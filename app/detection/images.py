@@ -29,7 +29,7 @@ MAX_SIDE = 65_535
 # this. That bounds the filter's memory, is faster, and differs from the filter alone by a few levels at sharp edges.
 _PIXELS_FOR_EACH = 16
 # A JPEG is decoded at an eighth, a quarter or half of its size, as long as no side has fewer pixels than this: that
-# moves grey levels by less than 0.001 on average (benchmarks/reduction.py).
+# moves grey levels by less than 0.001 on average (benchmarks/decoding/reduction.py).
 _DRAFT_SIDE = 4 * SIDE
 # Deflate gives no more bytes for one.
 _MOST_INFLATION = 1032
@@ -96,7 +96,7 @@ class OpenedImage:
 
     @property
     def memory_bytes(self) -> int:
-        """About the most that decoding it takes on top of the file; for budgets (tests/test_hostile.py measures it)."""
+        """About the most that decoding it takes on top of the file; for budgets."""
         container = self.container
         pixels = container.width * container.height
         decoded = pixels // _jpeg_scale(container) ** 2 * 4 if container.format == "JPEG" else pixels

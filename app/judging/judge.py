@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from starlette.types import Receive
 
 from app.detection.detector import MOST_AT_ONCE, Detection, Detector
-from app.errors import DeadlineExceeded, NotReady, Overloaded, Refusal
 from app.detection.images import OpenedImage, Preprocessing, decode_image, open_image, to_grayscale
+from app.errors import DeadlineExceeded, NotReady, Overloaded, Refusal
 from app.judging.queues import DetectionQueue, Lane, while_connected
-from app.telemetry.metrics import Metrics
 from app.settings import Settings, usable_cores
+from app.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 Pixels = NDArray[np.float32]

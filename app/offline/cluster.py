@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.detection.artifact import Artifact, load_artifact
+from app.offline.local import INTERRUPTED, ScoringError, Tally, stopped_by_signals
 from app.offline.locations import Location
 from app.offline.parquet import SCHEMA, RowFiles
-from app.offline.local import INTERRUPTED, ScoringError, Tally, stopped_by_signals
 from app.offline.rows import Row, Scorer, printable
 from app.settings import Settings
 

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
-from app.offline.locations import Location
 from app.offline.local import ScoringError
+from app.offline.locations import Location
 
 SCHEMA = pa.schema(
     {

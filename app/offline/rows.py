@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from app.detection.artifact import Artifact
 from app.detection.detector import Detection, Detector
-from app.errors import MalformedRequest, Refusal, TooManyBytes
 from app.detection.images import decode_image
+from app.errors import MalformedRequest, Refusal, TooManyBytes
 from app.settings import Settings
 
 Read = Callable[[str], bytes]

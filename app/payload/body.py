@@ -12,8 +12,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from app.payload.allocator import return_free_pages
 from app.errors import BodyTooSlow, CompressedBody, MalformedRequest, Overloaded, TooManyBytes
+from app.payload.allocator import return_free_pages
 from app.settings import Settings
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.datastructures import Headers
 
-from app.payload.body import is_multipart, parse_multipart
-from app.errors import CompressedBody, MalformedRequest, UnsupportedFormat
 from app.detection.images import SIDE
+from app.errors import CompressedBody, MalformedRequest, UnsupportedFormat
+from app.payload.body import is_multipart, parse_multipart
 from app.payload.json_body import parse_json
 from app.payload.tensors import (
     HEADER_LENGTH,

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.datastructures import Headers
 
-from app.errors import MalformedRequest
 from app.detection.images import PIXELS, SIDE
+from app.errors import MalformedRequest
 from app.payload.json_body import parse_json
 
 HEADER_LENGTH = "Inference-Header-Content-Length"

@@ -19,9 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from app.routes.v1 import BODY_REFUSALS, IMAGE_REFUSALS, Wish, prediction
-from app.payload.body import BodyReader
-from app.routes.classifier import Classifier, RawHeaders, end_to_end
+from app.detection.images import SIDE
 from app.errors import (
     AnomalousImage,
     CannotJudgeNow,
@@ -36,14 +34,16 @@ from app.errors import (
     Refusal,
     UndecodableImage,
 )
-from app.detection.images import SIDE
 from app.judging.judge import Judge, Judgement, Turn
 from app.judging.queues import while_connected
+from app.payload.body import BodyReader
+from app.payload.request_images import Images, find_images
+from app.routes.classifier import Classifier, RawHeaders, end_to_end
+from app.routes.v1 import BODY_REFUSALS, IMAGE_REFUSALS, Wish, prediction
+from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.web.problems import documented, problem_response
-from app.payload.request_images import Images, find_images
 from app.web.routing import Endpoint, add_lean_route
-from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.detection.artifact import Artifact, Promise
-from app.payload.body import BodyReader, Part, is_multipart, parse_multipart
 from app.errors import (
     BodyTooSlow,
     CompressedBody,
@@ -33,6 +32,7 @@ from app.errors import (
     UnsupportedFormat,
 )
 from app.judging.judge import Judge, Judgement, Turn
+from app.payload.body import BodyReader, Part, is_multipart, parse_multipart
 from app.web.problems import Problem, documented
 from app.web.routing import add_lean_route
 

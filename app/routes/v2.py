@@ -12,14 +12,11 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.routes.v1 import BODY_REFUSALS, IMAGE_REFUSALS
 from app.detection.artifact import Artifact
-from app.payload.body import BodyReader
-from app.errors import MalformedRequest, NotReady, Refusal, UnknownModel
 from app.detection.images import SIDE
+from app.errors import MalformedRequest, NotReady, Refusal, UnknownModel
 from app.judging.judge import Judge, Judgement, Turn
-from app.web.problems import documented
-from app.web.routing import add_lean_route
+from app.payload.body import BodyReader
 from app.payload.tensors import (
     HEADER_LENGTH,
     MAX_IMAGES,
@@ -30,6 +27,9 @@ from app.payload.tensors import (
     read_inference_request,
     tensor_images,
 )
+from app.routes.v1 import BODY_REFUSALS, IMAGE_REFUSALS
+from app.web.problems import documented
+from app.web.routing import add_lean_route
 
 _PARSED_IN_PLACE_BYTES = 64 * 2**10
 _DATATYPES = {"loss": "FP32", "score": "FP32", "p_value": "FP32", "is_anomaly": "BOOL", "reconstruction": "FP32"}

@@ -14,10 +14,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.judging.judge import Judge
-from app.server.listener import listen, log_address
+from app.judging.reload import load_detector
 from app.main import create_app
 from app.server.http_limits import GateProtocol
-from app.judging.reload import load_detector
+from app.server.listener import listen, log_address
 from app.settings import Settings
 
 # Between requests a connection is kept for longer than clients and most balancers keep theirs (httpx 5 seconds, nginx

@@ -1,4 +1,6 @@
-"""`python -m app.server.worker LISTENER READY PARENT`: one of several serving processes; started by `app.server.supervisor` alone.
+"""`python -m app.server.worker LISTENER READY PARENT`: one of several serving processes.
+
+`app.server.supervisor` alone starts it.
 
 The arguments are inherited file descriptors: the listening socket, a pipe to write a byte to once requests are
 accepted, and a pipe that ends when the parent does.

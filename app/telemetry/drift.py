@@ -12,7 +12,7 @@ Two departures from the textbook, both on the side of caution:
 - That promise is for a calibration set drawn anew for every image. Ours is fixed, and its p-values are off by its
   sampling error, the same way for ever. Each p-value is therefore raised by `SPREADS` standard error first
   (compare Shaer, Bar, Prinster, Romano: "Testing for distribution shifts with conditional conformal test
-  martingales", PMLR 306, 2026). benchmarks/drift.py measures what that leaves of false alarms, and what it costs.
+  martingales", PMLR 306, 2026). benchmarks/detection/drift.py measures what that leaves of false alarms.
 """
 
 import math

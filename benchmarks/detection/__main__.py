@@ -1,4 +1,4 @@
-"""`python -m benchmarks.detection`: measures, part by part, and writes the table into benchmarks/detection.md."""
+"""`python -m benchmarks.detection`: measures part by part and writes detection.md."""
 
 import argparse
 import json

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,11 @@ from app.detection.artifact import load_artifact
 from app.detection.detector import Detector
 from benchmarks.detection.measures import Score, measure, rate, refused, score_of
 from benchmarks.detection.pictures import SEED, WHITE_PAPER, Scale, circles, kept, png
-from training.circles import Circle, random_circles
-from training.dataset import decode_variants
-from training.variants import DEFAULT_VARIANTS, Filter, Variant, resized, rotated
+from testing.artifacts import DEFAULT_ARTIFACT
+from training.data.circles import Circle, random_circles
+from training.data.dataset import decode_variants
+from training.data.variants import DEFAULT_VARIANTS, Filter, Variant, resized, rotated
 
-DEFAULT_ARTIFACT = Path(__file__).parents[2] / "model_artifacts" / "circles"
 UNLISTED_COUNT = 1000
 
 

@@ -1,6 +1,6 @@
 """Families of anomalies that nobody looked at while the recipe was chosen: they live here, not in training.
 
-Drawn as those of `training.anomalies` are, 100x100 grayscale; the last ones are real pictures that packages ship.
+Drawn as those of `training.data.anomalies` are, 100x100 grayscale; the last ones are real pictures that packages ship.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from training.anomalies.pen import (
+from training.data.anomalies.pen import (
     SIDE,
     WHITE,
     Family,

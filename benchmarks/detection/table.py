@@ -1,4 +1,4 @@
-"""Results -> the Markdown table in benchmarks/detection.md."""
+"""Results -> the Markdown table in benchmarks/detection/detection.md."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path

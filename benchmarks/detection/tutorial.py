@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.detection.gates import fit_network, graph_score, loss_score, split
 from benchmarks.detection.measures import measure, remembered, threshold_of
 from benchmarks.detection.pictures import Scale, calibration_circles, training_circles
-from training.fit_views import fit_views
+from training.fitting.fit_views import fit_views
 
 MODELS = ("ae", "vae", "cvae")
 

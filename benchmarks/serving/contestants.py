@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks.serving.load import http_request
 from benchmarks.serving.torch_model import ARTIFACT_VARIABLE, NETWORK_VARIABLE
 from benchmarks.serving.workloads import MULTIPART, RAW, Workload
+from testing.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 _READY_SECONDS = 90
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 

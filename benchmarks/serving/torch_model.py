@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 from app.detection.artifact import CHECKPOINT, MANIFEST, Architecture
-from training.autoencoders import PlainAutoencoder
-from training.export import load_checkpoint
-from training.scores import LossScore, ScoredAutoencoder
+from training.model.autoencoders import PlainAutoencoder
+from training.model.export import load_checkpoint
+from training.model.scores import LossScore, ScoredAutoencoder
 
 NETWORK_VARIABLE = "BENCHMARK_NETWORK"
 ARTIFACT_VARIABLE = "GATE_ARTIFACT"

@@ -6,8 +6,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from benchmarks.pictures import CAMERA, WEB, encoded, photograph
-from training.circles import draw_circles, random_circles
+from benchmarks.decoding.pictures import CAMERA, WEB, encoded, photograph
+from training.data.circles import draw_circles, random_circles
 
 RAW, MULTIPART = "raw", "multipart"
 _BOUNDARY = "----a-boundary-that-no-picture-holds"

@@ -1,0 +1,1 @@
+"""Measures what decoding costs and changes."""

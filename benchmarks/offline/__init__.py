@@ -1,0 +1,1 @@
+"""Measures scoring many files: speed and scaling."""

@@ -1,0 +1,75 @@
+"""The README says what is there, and its commands run."""
+
+import json
+import re
+import shlex
+import subprocess
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.settings import PREFIX, Settings
+from testing.artifacts import DEFAULT_ARTIFACT
+from testing.paths import ROOT
+from testing.servers import Server
+
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_stands_in_the_table_of_settings(name: str) -> None:
+    assert f"| `{PREFIX}{name.upper()}` |" in README
+
+
+def test_every_setting_named_in_the_readme_exists() -> None:
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    assert set(re.findall(r"GATE_[A-Z_]+[A-Z]", README)) <= known
+
+
+def test_every_route_stands_in_the_readme(client: TestClient) -> None:
+    for path in client.get("/openapi.json").json()["paths"]:
+        # Two ways of saying the same: with and without a version, and what hangs below a model.
+        short = re.sub(r"/versions/\{[a-z_]+\}|/ready$", "", path) if path.startswith("/v2/models") else path
+        assert re.sub(r"\{[a-z_]+\}", "{name}", short).replace("{name}", "") in re.sub(r"\{[a-z_]+\}", "", README), path
+
+
+def test_every_make_target_named_in_the_readme_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)", README)) - {"it", "of", "them"} <= targets
+
+
+def test_every_file_that_the_readme_links_to_exists() -> None:
+    for target in re.findall(r"\]\((?!http|#)([^)]+)\)", README):
+        assert (ROOT / target.partition("#")[0]).exists(), target
+
+
+def test_every_heading_that_the_readme_links_to_exists() -> None:
+    headings = {
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
+
+
+def test_the_first_curl_answers_what_the_readme_shows() -> None:
+    command = next(line for line in README.splitlines() if line.startswith("curl -F file=@docs/duck.png"))
+    shown = json.loads(README[README.index(command) :].split("```json\n")[1].split("```")[0])
+    with Server(artifact=DEFAULT_ARTIFACT) as server, server.client():
+        arguments = shlex.split(command.replace("http://127.0.0.1:8000", server.url))
+        printed = subprocess.run(["curl", "-sS", *arguments[1:]], cwd=ROOT, capture_output=True, check=True).stdout
+    answer = json.loads(printed)
+    assert answer.pop("score") == pytest.approx(shown.pop("score"), rel=1e-3)
+    assert answer.pop("loss") == pytest.approx(shown.pop("loss"), rel=1e-3)
+    assert answer == shown
+
+
+def test_the_readme_trains_with_options_that_exist() -> None:
+    from training.__main__ import _parser
+
+    for line in re.findall(r"python -m training ([^`\n#]*)", README):
+        _parser().parse_args(shlex.split(line))
+
+
+def test_code_blocks_in_bash_are_valid() -> None:
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL):
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True)

@@ -1,0 +1,105 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import beta
+
+from app.detection.artifact import Architecture
+from training.errors import TrainingError
+from training.fitting.calibrate import calibrate, least_calibration_size, make_promise, rate_with_confidence
+from training.fitting.calibrate import uncalibrated_detector as detector_of
+from training.model.autoencoders import build
+from training.model.export import export_graph
+from training.model.scores import LossScore, ScoredAutoencoder
+
+
+@pytest.fixture(scope="module")
+def detector():
+    autoencoder = build(Architecture(name="gate", arguments={"latent_size": 2, "width": 8}))
+    return detector_of(export_graph(ScoredAutoencoder(autoencoder, LossScore())), LossScore.views)
+
+
+def images_of(*shape, seed=0):
+    return np.random.default_rng(seed).random((*shape, 28, 28), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("size", "rate", "rank"), [(99, 0.01, 99), (100, 0.01, 100), (199, 0.01, 198), (1000, 0.01, 991), (19, 0.05, 19)]
+)
+def test_rank_is_exact_where_floating_point_rounds_up(size, rate, rank):
+    assert make_promise(size, rate).rank == rank
+
+
+@pytest.mark.parametrize(("rate", "least"), [(0.01, 99), (0.05, 19), (0.001, 999), (0.5, 1), (0.3, 3)])
+def test_rate_that_the_calibration_set_cannot_promise_is_refused_with_the_size_it_takes(rate, least):
+    assert least_calibration_size(rate) == least
+    assert make_promise(least, rate).rank == least
+    with pytest.raises(TrainingError, match=f"takes at least {least}\\."):
+        make_promise(least - 1, rate)
+
+
+@pytest.mark.parametrize(("size", "rank"), [(99, 99), (1000, 991), (5000, 4951), (20, 1), (2000, 1000)])
+def test_confident_rate_is_the_quantile_of_the_beta_distribution(size, rank):
+    assert rate_with_confidence(size, rank) == pytest.approx(beta.ppf(0.9, size + 1 - rank, rank), abs=1e-9)
+
+
+def test_confident_rate_falls_towards_the_target_as_the_set_grows():
+    rates = [make_promise(size, 0.01).rate_with_90_percent_confidence for size in (100, 1000, 5000, 100_000)]
+    assert all(larger > smaller for larger, smaller in pairwise(rates))
+    assert rates[-1] > 0.01
+
+
+def test_promise_is_in_words_with_both_rates():
+    promise = make_promise(1000, 0.01)
+    assert "at most 1% are refused on average" in promise.words
+    assert "1.42% with 90% confidence" in promise.words
+    assert "1000 images" in promise.words
+
+
+def test_promise_is_kept_on_average():
+    """Over many calibration sets of 99, the share of new scores above the threshold is 5%, and 10% exceed the bound."""
+    generator = np.random.default_rng(0)
+    promise = make_promise(99, 0.05)
+    # Scores are uniform, so that the false-positive rate of a threshold is 1 - threshold.
+    rates = 1 - np.sort(generator.random((20_000, 99)))[:, promise.rank - 1]
+    assert rates.mean() == pytest.approx(0.05, abs=0.001)
+    assert (rates > promise.rate_with_90_percent_confidence).mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_threshold_is_the_ranked_score_of_the_graph_that_serves(detector):
+    images = images_of(1, 300)
+    promise = make_promise(300, 0.1)
+    calibration = calibrate(detector, images, promise)
+    scores = np.sort(detector.run(images[0])[2])
+    assert calibration.threshold == pytest.approx(scores[promise.rank - 1])
+    assert (calibration.scores[0] > calibration.threshold).sum() == 300 - promise.rank
+
+
+def test_threshold_is_the_largest_over_variants(detector):
+    easy, hard = images_of(50) * 0.5, images_of(50, seed=1)
+    promise = make_promise(50, 0.1)
+    both = calibrate(detector, np.stack([easy, hard]), promise)
+    alone = [calibrate(detector, variant[None], promise).threshold for variant in (easy, hard)]
+    assert both.threshold == max(alone)
+    assert min(alone) < max(alone)
+    assert both.scores.shape == (2, 50)
+    assert both.view_scores.shape == (1, 2, 50)
+    assert (np.diff(both.view_scores) >= 0).all()
+
+
+def test_scores_that_are_no_numbers_are_refused(detector):
+    images = images_of(1, 20)
+    images[0, 3] = np.nan
+    with pytest.raises(TrainingError, match="not finite"):
+        calibrate(detector, images, make_promise(20, 0.1))
+
+
+def test_model_that_scores_all_images_alike_is_refused(detector):
+    with pytest.raises(TrainingError, match="same score"):
+        calibrate(detector, np.ones((1, 20, 28, 28), np.float32), make_promise(20, 0.1))
+
+
+def test_uncalibrated_detector_refuses_nothing(detector):
+    torch.manual_seed(0)
+    assert not any(detection.is_anomaly for detection in detector.detect(images_of(5) * 100))

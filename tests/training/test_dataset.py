@@ -1,0 +1,138 @@
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.detection.images import decode_image
+from training.data.circles import draw_circles, random_circles
+from training.data.dataset import circle_dataset, decode, fingerprint, folder_dataset, read
+from training.errors import TrainingError
+
+PARTS = ("train", "calibration", "test")
+
+
+def save_image(path, seed, size=(40, 30), mode="L", dark=False):
+    levels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    levels[[0, -1]] = levels[:, [0, -1]] = 0 if dark else 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(levels).convert(mode).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eighty images of every accepted format, several sizes and modes, in nested folders."""
+    root = tmp_path / "My images"
+    for number in range(80):
+        suffix = ("png", "jpg", "webp", "bmp", "gif")[number % 5]
+        mode = {"png": "RGBA", "gif": "P"}.get(suffix, "RGB" if number % 2 else "L")
+        save_image(root / f"part {number % 3}" / "deep" / f"{number}.{suffix}", number, (20 + number, 35), mode)
+    return root
+
+
+def test_circles_are_split_as_asked_and_decoded_by_the_serving_code():
+    dataset = circle_dataset(count=5, seed=0, calibration_count=4, test_count=3)
+    assert [len(getattr(dataset, part).images) for part in PARTS] == [5, 4, 3]
+    for part in (dataset.train, dataset.calibration, dataset.test):
+        for original, image in zip(part.originals, part.images, strict=True):
+            np.testing.assert_array_equal(decode_image(read(original), dataset.preprocessing, 10_000), image)
+        assert len(part.radii) == len(part.images)
+    assert {key: dataset.description[key] for key in ("kind", *PARTS)} == {
+        "kind": "circles",
+        "train": 5,
+        "calibration": 4,
+        "test": 3,
+    }
+
+
+def test_radii_belong_to_their_circles():
+    test = circle_dataset(count=1, seed=0, calibration_count=1, test_count=30).test
+    darkness = (1 - test.images).sum(axis=(1, 2))
+    assert np.corrcoef(darkness, test.radii)[0, 1] > 0.95
+
+
+def test_parts_share_no_circle_and_more_training_leaves_the_others_as_they_were():
+    few, many = (circle_dataset(count, seed=3, calibration_count=4, test_count=3) for count in (4, 6))
+    contents = [read(original) for part in PARTS for original in getattr(few, part).originals]
+    assert len(set(contents)) == len(contents)
+    assert few.calibration.originals == many.calibration.originals
+    assert few.test.originals == many.test.originals
+    assert few.description["fingerprint"] != many.description["fingerprint"]
+
+
+def test_folder_is_read_with_all_formats_and_sizes_and_split_by_seed(folder):
+    first, again, other = (folder_dataset(folder, seed, rate=0.05) for seed in (1, 1, 2))
+    assert [len(getattr(first, part).images) for part in PARTS] == [48, 20, 12]
+    paths = [path for part in PARTS for path in getattr(first, part).originals]
+    assert len(set(paths)) == 80
+    assert {path.suffix for path in paths} == {".png", ".jpg", ".webp", ".bmp", ".gif"}
+    assert first.train.originals == again.train.originals
+    assert first.train.originals != other.train.originals
+    assert first.description["fingerprint"] == other.description["fingerprint"]
+    np.testing.assert_array_equal(decode(first.test.originals, first.preprocessing), first.test.images)
+
+
+def test_split_and_fingerprint_depend_on_contents_not_on_names(folder, tmp_path):
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for number, path in enumerate(sorted(folder.rglob("*.*"), reverse=True)):
+        shutil.copy(path, moved / f"{number}.img")
+    first, second = folder_dataset(folder, 0, 0.05), folder_dataset(moved, 0, 0.05)
+    assert first.description == second.description
+    np.testing.assert_array_equal(first.calibration.images, second.calibration.images)
+
+
+def test_broken_and_foreign_files_are_listed_and_skipped(folder):
+    whole = (folder / "part 0" / "deep" / "0.png").read_bytes()
+    (folder / "broken.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "notes.txt").write_text("not an image")
+    (folder / ".hidden.png").write_bytes(b"never looked at")
+    lines = []
+    dataset = folder_dataset(folder, 0, 0.05, warn=lines.append)
+    assert sorted(line.split(":")[0] for line in lines) == ["Skipped broken.png", "Skipped notes.txt"]
+    assert dataset.description["skipped"] == 2
+
+
+def test_equal_files_count_once(folder):
+    shutil.copy(folder / "part 0" / "deep" / "0.png", folder / "copy.png")
+    description = folder_dataset(folder, 0, 0.05).description
+    assert description["duplicates"] == 1
+    assert sum(description[part] for part in PARTS) == 80
+
+
+def test_too_few_images_say_how_many_the_rate_takes(folder):
+    with pytest.raises(TrainingError, match=r"80 different readable images\. .* 0\.01 takes at least 396: 99 for"):
+        folder_dataset(folder, 0, rate=0.01)
+
+
+def test_what_is_said_to_be_enough_is_enough(folder):
+    with pytest.raises(TrainingError, match="at least 96"):
+        folder_dataset(folder, 0, rate=0.04)
+    for number in range(80, 96):
+        save_image(folder / f"{number}.png", number)
+    assert len(folder_dataset(folder, 0, rate=0.04).calibration.images) == 24
+
+
+def test_folder_that_is_none_is_refused(tmp_path):
+    with pytest.raises(TrainingError, match="not a folder"):
+        folder_dataset(tmp_path / "missing", 0, 0.05)
+
+
+def test_transparent_parts_get_the_background_of_the_other_images(tmp_path):
+    for number in range(80):
+        save_image(tmp_path / f"{number}.png", number, dark=True)
+    Image.new("LA", (30, 30), (255, 0)).save(tmp_path / "transparent.png")
+    dataset = folder_dataset(tmp_path, 0, 0.05)
+    assert dataset.preprocessing.background == 0
+    everything = {path.name: image for part in PARTS for path, image in pairs(getattr(dataset, part))}
+    assert everything["transparent.png"].max() == 0
+
+
+def pairs(part):
+    return zip(part.originals, part.images, strict=True)
+
+
+def test_fingerprint_ignores_order_and_notices_every_image():
+    files = draw_circles(random_circles(2, np.random.default_rng(0)))
+    assert len(files) == 2
+    assert fingerprint(["a", "b"]) == fingerprint(["b", "a"]) != fingerprint(["a", "c"])

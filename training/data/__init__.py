@@ -1,0 +1,1 @@
+"""Draws or loads normal images, splits them, and draws anomalies."""

@@ -1,0 +1,1 @@
+"""Fits the network and its views, calibrates the threshold, and evaluates the result."""

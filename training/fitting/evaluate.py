@@ -1,0 +1,109 @@
+"""How a calibrated gate does on images that no earlier step saw: test images, and drawn families of anomalies."""
+
+import math
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageOps
+
+from app.detection.detector import Detector
+from app.detection.images import Preprocessing
+from training.data.anomalies import FAMILIES, Family
+from training.data.dataset import decode
+from training.fitting.calibrate import run_in_batches
+
+IMAGES_PER_FAMILY = 100
+# Of drawing anomalies; the same for every run, so that two artifacts are compared on the same pictures.
+FAMILY_SEED = 20_000
+
+
+def draw_families(count: int, preprocessing: Preprocessing) -> dict[str, NDArray[np.float32]]:
+    """`count` drawn anomalies of each family, (count, 28, 28), sent as PNG files and decoded by the serving code.
+
+    They are dark on white; on a dark background they are inverted, as the normal images are.
+    """
+    return {name: draw_family(family, count, preprocessing) for name, family in FAMILIES.items()}
+
+
+def draw_family(family: Family, count: int, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """(count, 28, 28): anomalies of one family."""
+    generator = np.random.default_rng(FAMILY_SEED)
+    files = []
+    for _ in range(count):
+        picture = family(generator)
+        buffer = BytesIO()
+        (picture if preprocessing.background >= 128 else ImageOps.invert(picture)).save(buffer, "PNG", compress_level=1)
+        files.append(buffer.getvalue())
+    return decode(files, preprocessing)
+
+
+def evaluate(
+    detector: Detector,
+    threshold: float,
+    normal_images: Mapping[str, NDArray[np.uint8]],
+    anomalies: Mapping[str, NDArray[np.float32]],
+) -> dict[str, Any]:
+    """The rates that go into the manifest and the report.
+
+    Args:
+        detector: Around the exported graph; its own threshold is not used.
+        threshold: The largest score accepted.
+        normal_images: (N, 28, 28) for each variant, the first of which is the original, unseen by fitting and
+            calibration.
+        anomalies: (M, 28, 28) for each family.
+
+    Returns:
+        Numbers under names, ready for JSON; rates in [0, 1], intervals at 95%.
+    """
+    normal = {name: run_in_batches(detector, images)[0] for name, images in normal_images.items()}
+    original = next(iter(normal.values()))
+    variants = {name: _rate("false_positive_rate", scores, threshold) for name, scores in normal.items()}
+    families = {}
+    for name, images in anomalies.items():
+        scores, _ = run_in_batches(detector, images)
+        families[name] = {"auroc": round(auroc(original, scores), 4), **_rate("detection_rate", scores, threshold)}
+    return {
+        **_rate("false_positive_rate", original, threshold),
+        "worst_variant_false_positive_rate": max(rate["false_positive_rate"] for rate in variants.values()),
+        "test_images": len(original),
+        "images_per_family": max((len(images) for images in anomalies.values()), default=0),
+        "macro_auroc": _mean([family["auroc"] for family in families.values()]),
+        "macro_detection_rate": _mean([family["detection_rate"] for family in families.values()]),
+        "variants": variants,
+        "families": families,
+    }
+
+
+def auroc(normal: NDArray[np.float32], anomalous: NDArray[np.float32]) -> float:
+    """The chance that an anomaly scores higher than a normal image; ties count half, and NaN is odder than all.
+
+    Args:
+        normal: (N,) scores.
+        anomalous: (M,) scores.
+    """
+    ranked = np.sort(np.nan_to_num(normal, nan=np.inf))
+    scores = np.nan_to_num(anomalous, nan=np.inf)
+    below, not_above = np.searchsorted(ranked, scores, "left"), np.searchsorted(ranked, scores, "right")
+    return float((below + not_above).mean() / (2 * len(ranked)))
+
+
+def wilson_interval(hits: int, count: int) -> tuple[float, float]:
+    """The 95% interval of a rate of which `hits` of `count` were seen; sound at 0 and at 1 too."""
+    z = 1.959964
+    centre = (hits + z * z / 2) / (count + z * z)
+    spread = z / (count + z * z) * math.sqrt(hits * (count - hits) / count + z * z / 4)
+    return max(0.0, centre - spread), min(1.0, centre + spread)
+
+
+def _rate(name: str, scores: NDArray[np.float32], threshold: float) -> dict[str, Any]:
+    """The share that is refused, NaN included, and its interval."""
+    refused = int((~(scores <= threshold)).sum())
+    low, high = wilson_interval(refused, len(scores))
+    return {name: round(refused / len(scores), 4), f"{name}_interval": [round(low, 4), round(high, 4)]}
+
+
+def _mean(values: list[float]) -> float | None:
+    return round(sum(values) / len(values), 4) if values else None

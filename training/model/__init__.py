@@ -1,0 +1,1 @@
+"""Defines the networks and their scores, and exports the graph."""

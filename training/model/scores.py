@@ -1,0 +1,132 @@
+"""From an image and its redrawing to the numbers of a verdict: torch modules that are exported with the network."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from app.detection.artifact import Architecture, View
+from app.detection.images import PIXELS
+from training.model.autoencoders import Autoencoder
+
+
+class Redrawing(NamedTuple):
+    """What a score may look at.
+
+    Attributes:
+        images: (N, 1, 28, 28), grey levels in [0, 1].
+        reconstructions: The same shape, clipped to [0, 1].
+        latents: (N, latent_size).
+        losses: (N,), mean squared errors.
+    """
+
+    images: Tensor
+    reconstructions: Tensor
+    latents: Tensor
+    losses: Tensor
+
+
+class Verdict(NamedTuple):
+    """The outputs of the exported graph, in its order.
+
+    Attributes:
+        reconstruction: (N, 1, 28, 28), in [0, 1].
+        loss: (N,), mean squared error of what is returned.
+        score: (N,), what the threshold is compared with; higher is odder.
+        views: (N, views), the values behind the score.
+    """
+
+    reconstruction: Tensor
+    loss: Tensor
+    score: Tensor
+    views: Tensor
+
+
+class Scorer(nn.Module):
+    """What turns a redrawing into a score; whatever it learns is in its state, saved and exported with the network.
+
+    Attributes:
+        views: What each of its values means, in order.
+    """
+
+    views: tuple[View, ...]
+
+    @property
+    def description(self) -> Architecture:
+        """What the manifest records, to build it again."""
+        raise NotImplementedError
+
+    def forward(self, redrawing: Redrawing) -> tuple[Tensor, Tensor]:
+        """Scores (N,), higher is odder, and the values behind them (N, views)."""
+        raise NotImplementedError
+
+
+class LossScore(Scorer):
+    """The tutorial's score: the loss itself. It has nothing to fit."""
+
+    views = (
+        View(
+            name="loss",
+            meaning="Mean squared error between the image and its redrawing, over the 784 pixels.",
+            odd="Redrawn worse than normal images are.",
+            normal="Redrawn as well as normal images are.",
+        ),
+    )
+
+    @property
+    def description(self) -> Architecture:
+        return Architecture(name="loss", arguments={})
+
+    def forward(self, redrawing: Redrawing) -> tuple[Tensor, Tensor]:
+        return redrawing.losses, redrawing.losses.unsqueeze(1)
+
+
+class ScoredAutoencoder(nn.Module):
+    """Everything between pixels and numbers: what is exported, and what serves.
+
+    A score that is fitted keeps what it learnt in buffers, so that one checkpoint holds network and score.
+    """
+
+    def __init__(self, autoencoder: Autoencoder, scorer: Scorer) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.scorer = scorer
+
+    def forward(self, images: Tensor) -> Verdict:
+        """
+        Args:
+            images: (N, 1, 28, 28), grey levels in [0, 1].
+        """
+        redrawing = redraw(self.autoencoder, images)
+        score, views = self.scorer(redrawing)
+        return Verdict(redrawing.reconstructions, redrawing.losses, score, views)
+
+
+def redraw(autoencoder: Autoencoder, images: Tensor) -> Redrawing:
+    """What the network makes of (N, 1, 28, 28) images, as it is judged and returned: clipped to grey levels."""
+    latents = autoencoder.encode(images)
+    reconstructions = autoencoder.decode(latents).clamp(0.0, 1.0)
+    return Redrawing(images, reconstructions, latents, reconstruction_loss(images, reconstructions))
+
+
+def reconstruction_loss(images: Tensor, reconstructions: Tensor) -> Tensor:
+    """Mean squared error of each image over its 784 pixels.
+
+    Args:
+        images: (N, 1, 28, 28), grey levels in [0, 1].
+        reconstructions: The same shape.
+
+    Returns:
+        (N,) losses; 0 is a perfect reconstruction.
+    """
+    residuals = (images - reconstructions).flatten(1)
+    # As a matrix product: see the rules above `training.model.views._mean`.
+    return ((residuals * residuals) @ residuals.new_full((PIXELS, 1), 1 / PIXELS)).squeeze(1)
+
+
+def score_images(model: ScoredAutoencoder, images: Tensor, batch_size: int = 256) -> Verdict:
+    """The PyTorch side of `app.detection.detector.Detector.run`, in batches; leaves the model in eval."""
+    model.eval()
+    with torch.inference_mode():
+        verdicts = [model(batch) for batch in torch.split(images, batch_size)]
+    return Verdict(*(torch.cat(parts) for parts in zip(*verdicts, strict=True)))

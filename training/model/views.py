@@ -1,0 +1,333 @@
+"""The gate's own score: three views of an image and its reconstruction, and the largest of them counts.
+
+Each view is scaled so that of held-out normal images the median is 0 and the oddest hundredth begins at 1:
+
+- redrawn badly: the squared errors and the structural dissimilarity, after a slight blur of both pictures;
+- unlike normal structure: how far the error lies from any way in which normal images are redrawn, given the latent;
+- faint or empty: contrast far below that of normal images, which are the easiest of all to redraw.
+
+Whatever is fitted (training.fitting.fit_views) is kept in buffers and weights, so that one checkpoint holds everything.
+"""
+
+import math
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from app.detection.artifact import Architecture, View
+from app.detection.images import PIXELS, SIDE
+from training.model.scores import Redrawing, Scorer
+
+BLUR_SIGMA = 1.0
+# Its side, in pixels of a picture of half the size.
+SSIM_WINDOW = 4
+MEASUREMENTS = 8
+# The whitening is cut into this many: more leave out more of its zeros, but are more steps.
+WHITENING_PIECES = 3
+# What is added to each measurement, but for the last, before its logarithm is taken. Nowhere less than 1e-7: the
+# exporter takes a smaller summand for zero, and the logarithm of nothing is infinite.
+_LEAST = (1e-6, 1e-4, 1e-6, 1e-6, 1e-4, 1e-6, 1e-4)
+
+VIEWS = (
+    View(
+        name="redrawn_badly",
+        meaning="Squared errors and loss of structure between the slightly blurred image and its reconstruction.",
+        odd="The network cannot redraw this image: the reconstruction differs more than for normal images.",
+        normal="The network redraws this image as well as normal ones.",
+    ),
+    View(
+        name="unlike_normal_structure",
+        meaning="Distance of the pattern of errors from those of normal images with the same latent.",
+        odd="What is redrawn wrongly forms a pattern that normal images do not show.",
+        normal="What little is redrawn wrongly looks as it does for normal images.",
+    ),
+    View(
+        name="faint_or_empty",
+        meaning="How far the contrast lies below that of normal images.",
+        odd="The image is fainter or emptier than normal images.",
+        normal="The image has about as much contrast as normal images, or more.",
+    ),
+)
+
+
+class Measurements(nn.Module):
+    """What is measured of an image and its reconstruction: components of the error, and eight plain numbers."""
+
+    halving: Tensor
+    windows: Tensor
+    slopes: Tensor
+    basis: Tensor
+    variances: Tensor
+
+    def __init__(self, components: int) -> None:
+        super().__init__()
+        self.register_buffer("halving", _halving_matrix(BLUR_SIGMA), persistent=False)
+        self.register_buffer("windows", _window_matrix(SSIM_WINDOW), persistent=False)
+        self.register_buffer("slopes", torch.eye(SIDE).diff(dim=1)[:, ::2], persistent=False)
+        self.register_buffer("basis", torch.zeros(PIXELS, components))
+        self.register_buffer("variances", torch.ones(components))
+
+    def halved(self, images: Tensor) -> Tensor:
+        """(N, k, 28, 28) -> (N, k, 196): blurred, so that a stroke redrawn half a pixel off does not count as an error.
+
+        Of what the blur leaves, every second row and column says enough; they change places, which nothing here minds.
+        """
+        return ((images @ self.halving).transpose(2, 3) @ self.halving).flatten(2)
+
+    def dissimilarity(self, pairs: Tensor) -> Tensor:
+        """(N, windows) 1 - SSIM of two pictures in each window.
+
+        Args:
+            pairs: (N, 2, 196), difference and sum of the two. Var(x) + var(y) is (var(x - y) + var(x + y)) / 2, and so
+                with squared means: from these SSIM needs no difference of near equals, which rounding would spoil.
+        """
+        means = pairs @ self.windows  # (N, 2, windows)
+        levels = means * means
+        variances = (pairs * pairs) @ self.windows - levels
+        light, structure = _share(levels, 0.01**2), _share(variances, 0.03**2)
+        return light + structure - light * structure  # 1 - (1 - light) * (1 - structure)
+
+    def forward(self, images: Tensor, reconstructions: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Args:
+            images: (N, 1, 28, 28), grey levels in [0, 1].
+            reconstructions: The same.
+            losses: (N,), their mean squared errors.
+
+        Returns:
+            (N, components), each of variance 1 over the training images; and (N, 8): blurred loss, blurred 1 - SSIM,
+            loss, contrast, mean difference between neighbours (every second pair of a row), the same squared, energy
+            that the components leave over, mean grey level.
+        """
+        residuals = images - reconstructions
+        components = residuals.flatten(1) @ self.basis
+        explained = (components * components) @ self.variances[:, None]
+        pairs = self.halved(torch.cat([residuals, images + reconstructions], dim=1))  # (N, 2, 196)
+        pixels, slopes = images.flatten(1), (images @ self.slopes).flatten(1)
+        mean, loss = _mean(pixels), losses[:, None]
+        around = pixels - mean
+        columns = [
+            _mean((pairs * pairs)[:, 0]),
+            _mean(self.dissimilarity(pairs)),
+            loss,
+            _mean(around * around),
+            _mean(slopes.abs()),
+            _mean(slopes * slopes),
+            PIXELS * loss - explained,
+        ]
+        return components, torch.cat([_log(torch.cat(columns, dim=1), _LEAST), mean], dim=1)
+
+
+class ExpectedErrors(nn.Module):
+    """Mean and log-variance of each feature of a normal image, given its latent."""
+
+    def __init__(self, latent_size: int, features: int, hidden: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(latent_size, hidden),  # (N, hidden)
+            nn.LeakyReLU(),
+            nn.Linear(hidden, hidden),  # (N, hidden)
+            nn.LeakyReLU(),
+        )
+        self.mean = nn.Linear(hidden, features)
+        self.log_variance = nn.Linear(hidden, features)
+        for layer in (self.mean, self.log_variance):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardised latents (N, latent) -> means and log-variances in [-4, 1], (N, features) each."""
+        hidden = self.body(latents)
+        # Bounded above: an odd latent must not excuse an odd error.
+        return self.mean(hidden), self.log_variance(hidden).clamp(-4, 1)
+
+
+class Features(nn.Module):
+    """What describes an error: its principal components, the energy they leave over, and the measurements, all on the
+    scale that the latent lets expect; and the latent itself.
+    """
+
+    plain_mean: Tensor
+    plain_scale: Tensor
+    latent_mean: Tensor
+    latent_scale: Tensor
+    latent_low: Tensor
+    latent_high: Tensor
+
+    def __init__(self, latent_size: int, components: int, hidden: int) -> None:
+        super().__init__()
+        plain = components + MEASUREMENTS
+        self.size = plain + latent_size
+        self.register_buffer("plain_mean", torch.zeros(plain))
+        self.register_buffer("plain_scale", torch.ones(plain))
+        self.register_buffer("latent_mean", torch.zeros(latent_size))
+        self.register_buffer("latent_scale", torch.ones(latent_size))
+        self.register_buffer("latent_low", torch.full((latent_size,), -math.inf))
+        self.register_buffer("latent_high", torch.full((latent_size,), math.inf))
+        self.expected = ExpectedErrors(latent_size, plain, hidden)
+
+    def plain(self, components: Tensor, measurements: Tensor) -> Tensor:
+        """(N, components + 8), before the latent is taken into account."""
+        return (torch.cat([components, measurements], dim=1) - self.plain_mean) / self.plain_scale
+
+    def standardised(self, latents: Tensor) -> Tensor:
+        """(N, latent) with mean 0 and variance 1 over the training images."""
+        return (latents - self.latent_mean) / self.latent_scale
+
+    def forward(self, components: Tensor, measurements: Tensor, latents: Tensor) -> Tensor:
+        """(N, components + 8 + latent)."""
+        places = self.standardised(latents)
+        # Beyond the latents seen in training the small network would extrapolate, and might expect anything.
+        known = torch.minimum(torch.maximum(places, self.latent_low), self.latent_high)
+        mean, log_variance = self.expected(known)
+        plain = self.plain(components, measurements)
+        return torch.cat([(plain - mean) * torch.exp(-0.5 * log_variance), places], dim=1)
+
+
+class WhiteColumns(nn.Module):
+    """Neighbouring columns of every Gaussian's whitening, which are zero below the row of the last of them."""
+
+    whitening: Tensor
+    offsets: Tensor
+    own: Tensor
+
+    def __init__(self, start: int, end: int, gaussians: int) -> None:
+        super().__init__()
+        self.start, self.end = start, end
+        columns = end - start
+        self.register_buffer("whitening", torch.zeros(end, gaussians * columns))
+        self.register_buffer("offsets", torch.zeros(gaussians * columns))
+        # (gaussians * columns, gaussians): which columns are whose.
+        self.register_buffer("own", torch.eye(gaussians).repeat_interleave(columns, dim=0), persistent=False)
+
+    def set_whitening(self, whitening: Tensor, mean: Tensor) -> None:
+        """See `NearestGaussian.set_whitening`."""
+        self.whitening.copy_(whitening[: self.end, self.start : self.end])
+        self.offsets.copy_(-mean[: self.end] @ self.whitening)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (N, size) -> (N, gaussians), what these columns add to the squared distance to each."""
+        white = features[:, : self.end] @ self.whitening + self.offsets  # (N, gaussians * columns)
+        return (white * white) @ self.own
+
+
+class NearestGaussian(nn.Module):
+    """A few Gaussians, each fitted on one variant; the one that explains an image best judges it."""
+
+    typical: Tensor
+    spread: Tensor
+
+    def __init__(self, size: int, gaussians: int) -> None:
+        super().__init__()
+        self.size = size
+        ends = [size * piece // WHITENING_PIECES for piece in range(1, WHITENING_PIECES + 1)]
+        self.pieces = nn.ModuleList(WhiteColumns(start, end, gaussians) for start, end in pairwise([0, *ends]))
+        self.register_buffer("typical", torch.zeros(gaussians))
+        self.register_buffer("spread", torch.ones(gaussians))
+
+    def set_whitening(self, whitening: Tensor, mean: Tensor) -> None:
+        """Of the only one there is: (size, size), upper triangular, and the mean (size,)."""
+        for piece in cast(Iterable[WhiteColumns], self.pieces):
+            piece.set_whitening(whitening, mean)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (N, size) -> (N, 1) logarithm of the squared Mahalanobis distance to the nearest Gaussian.
+
+        Scaled for each: 0 is the median of its own variant on held-out images, 1 the 99% quantile.
+        """
+        squares = sum(piece(features) for piece in self.pieces)
+        distances = (_log(squares, 1e-3) - self.typical) / self.spread
+        return distances.amin(dim=1, keepdim=True)
+
+
+class Views(Scorer):
+    """The scorer of the default gate."""
+
+    views = VIEWS
+    error_weights: Tensor
+    typical: Tensor
+    spread: Tensor
+
+    def __init__(self, latent_size: int, components: int = 160, hidden: int = 64, gaussians: int = 1) -> None:
+        """
+        Args:
+            latent_size: Of the network whose redrawings are judged.
+            components: Principal components of the error that are looked at.
+            hidden: Width of the network that expects errors.
+            gaussians: How many ways of being normal there are.
+        """
+        super().__init__()
+        self._arguments = {
+            "latent_size": latent_size,
+            "components": components,
+            "hidden": hidden,
+            "gaussians": gaussians,
+        }
+        self.measurements = Measurements(components)
+        self.features = Features(latent_size, components, hidden)
+        self.nearest = NearestGaussian(self.features.size, gaussians)
+        self.register_buffer("error_weights", torch.ones(2))
+        self.register_buffer("typical", torch.zeros(len(VIEWS)))
+        self.register_buffer("spread", torch.ones(len(VIEWS)))
+
+    @property
+    def description(self) -> Architecture:
+        return Architecture(name="views", arguments=self._arguments)
+
+    def unscaled(self, redrawing: Redrawing) -> Tensor:
+        """(N, views) before each is brought to its scale."""
+        images, reconstructions, latents, losses = redrawing
+        components, measurements = self.measurements(images, reconstructions, losses)
+        redrawn = measurements[:, :2] @ self.error_weights[:, None]
+        features = self.features(components, measurements, latents)
+        return torch.cat([redrawn, self.nearest(features), -measurements[:, 3:4]], dim=1)
+
+    def forward(self, redrawing: Redrawing) -> tuple[Tensor, Tensor]:
+        """Scores (N,), the largest view of each image, and the views (N, views)."""
+        views = (self.unscaled(redrawing) - self.typical) / self.spread
+        return views.amax(dim=1), views
+
+
+# ONNX Runtime gives an image the same bits alone and in any batch, as long as its graph keeps to two rules. Rows are
+# added up by a matrix product, for the order in which a sum takes numbers depends on where their row lies in memory.
+# And logarithms are taken of whole rows of sixteen, for what is left over at the end of a tensor is computed in
+# another way. (tests/training/test_views.py compares.)
+_LANES = 16
+
+
+def _mean(values: Tensor) -> Tensor:
+    """(N, ...) -> (N, 1)."""
+    rows = values.flatten(1)
+    return rows @ rows.new_full((rows.shape[1], 1), 1 / rows.shape[1])
+
+
+def _share(pairs: Tensor, least: float) -> Tensor:
+    """(N, 2, k) -> (N, k), what the first of two contributes to their mean plus `least`."""
+    first, second = pairs.flatten(1).chunk(2, dim=1)
+    return 2 * first / (first + second + 2 * least)
+
+
+def _log(values: Tensor, least: float | tuple[float, ...]) -> Tensor:
+    """(N, k) -> (N, k), the logarithms of the values, but of none below zero, plus `least`: one, or one a column."""
+    columns = values.shape[1]
+    padded = F.pad(values.clamp_min(0) + values.new_tensor(least), (0, -columns % _LANES), value=1.0)
+    return padded.log()[:, :columns]
+
+
+def _halving_matrix(sigma: float) -> Tensor:
+    """(28, 14): Gaussian blur along one axis, seen between every second and the next pixel; each column sums to one."""
+    steps = torch.arange(SIDE)[:, None] - torch.arange(0.5, SIDE, 2)
+    weights = torch.exp(-(steps**2) / (2 * sigma**2))
+    return weights / weights.sum(dim=0)
+
+
+def _window_matrix(window: int) -> Tensor:
+    """(196, windows): means over square windows of a halved picture."""
+    side = SIDE // 2
+    pixels, starts = torch.arange(side)[:, None], torch.arange(side - window + 1)
+    within = ((pixels >= starts) & (pixels < starts + window)).float() / window  # (14, windows along one axis)
+    return torch.kron(within, within)

@@ -1,0 +1,1 @@
+"""Writes what a training run found: facts, plots, pictures and the page."""
