@@ -4,6 +4,7 @@ The inner ring raises these without knowing of HTTP beyond the number; `app.web.
 problem. Whatever is not a `Refusal` is a fault of the service, is answered 500 and logged with the request id.
 """
 
+import http
 from typing import ClassVar
 
 
@@ -15,6 +16,7 @@ class Refusal(Exception):
         slug: Stable last part of the problem's `type`, for programs.
         title: The same for every occurrence, for people.
         detail: What is wrong with this one request; never holds a file name or a path from the client.
+        more_headers: Header fields that whoever raises it adds to the answer.
     """
 
     status: ClassVar[int]
@@ -24,13 +26,14 @@ class Refusal(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.more_headers: list[tuple[bytes, bytes]] = []
 
     def headers(self) -> dict[str, str]:
         """Header fields that belong to this refusal."""
         return {}
 
     def problem(self) -> dict[str, object]:
-        """The members of an `application/problem+json` body; `error` repeats `detail` for Open Inference clients."""
+        """Returns the fields of a problem; `error` repeats `detail` for Open Inference clients."""
         return {
             "type": f"urn:imagegate:{self.slug}",
             "title": self.title,
@@ -83,40 +86,60 @@ class InvalidQuery(Refusal):
     status, slug, title = 422, "invalid-query", "A query parameter is not valid"
 
 
-class NotReady(Refusal):
+class RetryLater(Refusal):
+    """A refusal that says nothing about the request: the same one may be answered a second later."""
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "1"}
+
+
+class NotReady(RetryLater):
     status, slug, title = 503, "not-ready", "The service is not ready"
 
-    def headers(self) -> dict[str, str]:
-        return {"Retry-After": "1"}
+
+class Overloaded(RetryLater):
+    status, slug, title = 503, "overloaded", "More requests in flight than the service accepts"
 
 
-class Overloaded(Refusal):
-    status, slug, title = 503, "overloaded", "More requests in work than the service accepts"
-
-    def headers(self) -> dict[str, str]:
-        return {"Retry-After": "1"}
-
-
-class DeadlineExceeded(Refusal):
+class DeadlineExceeded(RetryLater):
     status, slug, title = 503, "deadline-exceeded", "The request took too long"
 
-    def headers(self) -> dict[str, str]:
-        return {"Retry-After": "1"}
 
-
-class GateFailed(Refusal):
-    """A fault of the service, where FAIL_OPEN has to know of it; elsewhere it is any other exception."""
-
-    status, slug, title = 500, "internal-error", "Internal error"
-
-
-class CannotJudgeNow(Refusal):
-    """In place of every 5xx on /v1/authz: Envoy takes those for errors of the gate, and may be set to admit then."""
+class CannotJudgeNow(RetryLater):
+    """Stands for every 5xx on /v1/authz: Envoy takes those for errors of the gate, and may be set to admit then."""
 
     status, slug, title = 429, "cannot-judge-now", "The request cannot be judged at this moment"
 
+
+class GateFailed(Refusal):
+    """A fault of the service."""
+
+    status, slug, title = 500, "internal-error", "Internal error"
+
+    def __init__(self, request_id: str) -> None:
+        # The cause is logged, and is not for clients.
+        super().__init__(f"The service failed on this request; its log has the cause under request id {request_id}.")
+
+
+class HttpRefusal(Refusal):
+    """What the web framework itself refuses: an unknown route, a method that a route does not have."""
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str]) -> None:
+        """
+        Args:
+            status: HTTP status.
+            detail: What is wrong.
+            headers: Such as `Allow`.
+        """
+        super().__init__(detail)
+        # Not class variables here: the framework chooses the status.
+        self.status = status  # type: ignore[misc]
+        self.slug = f"http-{status}"  # type: ignore[misc]
+        self.title = http.HTTPStatus(status).phrase  # type: ignore[misc]
+        self._headers = headers
+
     def headers(self) -> dict[str, str]:
-        return {"Retry-After": "1"}
+        return self._headers
 
 
 class AnomalousImage(Refusal):

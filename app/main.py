@@ -6,29 +6,26 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.errors import Refusal
+from app.detection.detector import Detector
 from app.judging.judge import Judge
 from app.judging.reload import Reloader, load_detector
 from app.payload.allocator import return_large_blocks
 from app.payload.body import BodyReader
 from app.routes.classifier import Classifier
 from app.routes.gate import add_gate_routes
-from app.routes.operations import add_probes
+from app.routes.operations import add_operations
 from app.routes.page import add_page
 from app.routes.v1 import add_v1_routes
 from app.routes.v2 import add_v2_routes
 from app.settings import Settings, read_settings
 from app.telemetry.logs import configure_logging
-from app.telemetry.metrics import Metrics, add_metrics_route
-from app.web.middleware import Envelope
-from app.web.problems import Problem, http_problem_response, problem_response, unexpected_problem_response
-from app.web.routing import Shortcut
+from app.telemetry.metrics import Metrics
+from app.web.middleware import RequestMiddleware
+from app.web.problems import Problem
+from app.web.routing import ExactRoutes
 from app.web.tokens import TokenCheck, document_tokens
 
 # 16 random characters cannot be guessed at any rate that a network allows.
@@ -38,11 +35,11 @@ logger = logging.getLogger(__name__)
 
 
 class GateApp(FastAPI):
-    """FastAPI, with `Envelope` around everything that FastAPI and its own middleware do."""
+    """FastAPI's routes and documentation; `RequestMiddleware` stands in the place of FastAPI's own middleware."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        inside = Shortcut(super().build_middleware_stack(), self.router.routes)
-        return Envelope(inside, TokenCheck(self.state.settings.tokens), self.state.metrics)
+        routes = ExactRoutes(self.router)
+        return RequestMiddleware(routes, TokenCheck(self.state.settings.tokens), self.state.metrics)
 
     def openapi(self) -> dict[str, Any]:
         if not self.openapi_schema:
@@ -53,11 +50,12 @@ class GateApp(FastAPI):
         return super().openapi()
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """Builds the service; the artifact is loaded when it starts.
+def create_app(settings: Settings | None = None, detector: Detector | None = None) -> FastAPI:
+    """Builds the service.
 
     Args:
         settings: By default read from the environment.
+        detector: What judges; by default it is loaded from `settings.artifact` when the service starts.
 
     Raises:
         SettingsError: A GATE_* variable is unknown or impossible.
@@ -70,21 +68,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         lifespan=_lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would name an absolute http address, behind whatever proxy
         telemetry={"tracing": False, "metrics": False, "logs": False},  # its search for a provider, at every request
     )
     app.state.settings = settings
     app.state.metrics = Metrics()
     app.state.judge = Judge(settings, app.state.metrics)
+    app.state.detector = detector
     app.state.bodies = BodyReader(settings, app.state.metrics.input_bytes.observe)
     app.state.classifier = None
-    app.add_exception_handler(Refusal, _refuse)
-    app.add_exception_handler(HTTPException, _refuse_for_framework)
-    app.add_exception_handler(Exception, _fail)
     add_v1_routes(app)
     add_gate_routes(app)
     add_v2_routes(app)
-    add_probes(app)
-    add_metrics_route(app)
+    add_operations(app)
     add_page(app)
     return app
 
@@ -94,8 +90,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     judge: Judge = app.state.judge
     return_large_blocks()
-    if not judge.loaded:
-        judge.use(load_detector(settings.artifact))
+    judge.use(app.state.detector or load_detector(settings.artifact))
     if any(len(token) < _SAFE_TOKEN_LENGTH for token in settings.tokens):
         logger.warning("a token of GATE_TOKENS is short", extra={"fields": {"advised_length": _SAFE_TOKEN_LENGTH}})
     reloader = Reloader(judge, settings.artifact)
@@ -108,20 +103,3 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if app.state.classifier is not None:
         await app.state.classifier.close()
     judge.close()
-
-
-async def _refuse(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refusal)
-    request.state.log["problem"] = error.slug
-    return problem_response(error)
-
-
-async def _refuse_for_framework(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    request.state.log["problem"] = f"http-{error.status_code}"
-    return http_problem_response(error)
-
-
-async def _fail(request: Request, error: Exception) -> Response:
-    # Starlette raises the error again behind this answer; the envelope logs it.
-    return unexpected_problem_response(request.state.request_id)

@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     )
     max_image_pixels: PositiveInt = Field(25_000_000, description="The most pixels, width x height, of one image.")
     max_waiting: PositiveInt = Field(
-        512, description="Requests with a complete body, in work or waiting; more are answered 503."
+        512, description="Requests with a complete body, in flight or waiting; more are answered 503."
     )
     body_timeout_seconds: PositiveFloat = Field(10, description="For a request body to arrive, in all.")
     request_timeout_seconds: PositiveFloat = Field(30, description="For an answer, once the body is complete.")

@@ -43,7 +43,7 @@ _ORIENTATION_TAG = 0x0112
 _WEBP_BYTES_PER_PIXEL = 16
 
 
-class Container(NamedTuple):
+class ImageHeader(NamedTuple):
     """What is known of a file before its pixels are decoded.
 
     Attributes:
@@ -66,7 +66,7 @@ class Container(NamedTuple):
     plain_mode: str = ""
 
 
-def open_container(data: bytes) -> Container:
+def read_image_header(data: bytes) -> ImageHeader:
     """Takes a file apart, by its first bytes, whatever its name or content type says.
 
     Raises:
@@ -127,7 +127,7 @@ _PNG_PLAIN_MODES = {
 }
 
 
-def _open_png(data: bytes) -> Container:
+def _open_png(data: bytes) -> ImageHeader:
     length, kind = struct.unpack_from(">I4s", data, 8)
     if length != 13 or kind != b"IHDR":
         raise UndecodableImage("The PNG file does not begin with its header.")
@@ -156,10 +156,10 @@ def _open_png(data: bytes) -> Container:
     bytes_per_pixel = 2 if (depth, color) == (16, 0) else _PNG_BYTES_PER_PIXEL.get(color, 4)
     plain_mode = _PNG_PLAIN_MODES.get(data[24:29], "")
     if plain_mode and len(kept) == 1 + len(rows) and struct.pack(">I", zlib.crc32(view[12:29])) == view[29:33]:
-        return Container("PNG", width, height, b"".join(rows), bytes_per_pixel, orientation, plain_mode=plain_mode)
+        return ImageHeader("PNG", width, height, b"".join(rows), bytes_per_pixel, orientation, plain_mode=plain_mode)
     if position <= len(data):  # else the decoder would take what is appended for the missing pixels
         kept.append(b"\0\0\0\0IEND\xaeB`\x82")
-    return Container("PNG", width, height, b"".join(kept), bytes_per_pixel, orientation)
+    return ImageHeader("PNG", width, height, b"".join(kept), bytes_per_pixel, orientation)
 
 
 def _png_transparency(key: bytes, depth: int, color: int) -> bytes:
@@ -187,7 +187,7 @@ _KEPT = frozenset((0xC4, 0xDB, 0xDD, 0xE0, 0xEE, *_FRAMES))
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 
 
-def _open_jpeg(data: bytes) -> Container:
+def _open_jpeg(data: bytes) -> ImageHeader:
     view, position = memoryview(data), 2
     kept: list[bytes | memoryview] = [view[:2]]
     kept_bytes, orientation, frame_at, progressive = 0, 1, 0, False
@@ -209,7 +209,7 @@ def _open_jpeg(data: bytes) -> Container:
                 _check_scans(data, end)
             # The decoder holds two bytes of each component, if it cannot go line by line.
             held = 2 * components if several else 0
-            return Container("JPEG", width, height, b"".join(kept), held, orientation)
+            return ImageHeader("JPEG", width, height, b"".join(kept), held, orientation)
         if marker in _FRAMES:
             frame_at, progressive = start, marker == _PROGRESSIVE
         if marker in _KEPT:
@@ -256,7 +256,7 @@ def _marker_among_pixels(data: bytes, position: int) -> re.Match[bytes] | None:
 # --- GIF
 
 
-def _open_gif(data: bytes) -> Container:
+def _open_gif(data: bytes) -> ImageHeader:
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     position = 13 + ((6 << (flags & 7)) if flags & 128 else 0)
     header, control = data[:position], b""
@@ -275,7 +275,7 @@ def _open_gif(data: bytes) -> Container:
     left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, position + 1)
     frame = (left, top, left + frame_width, top + frame_height)
     pixels = b"".join((header, control, memoryview(data)[position:]))
-    return Container("GIF", max(width, frame[2]), max(height, frame[3]), pixels, 1, frame=frame)
+    return ImageHeader("GIF", max(width, frame[2]), max(height, frame[3]), pixels, 1, frame=frame)
 
 
 def _end_of_gif_extension(data: bytes, position: int) -> int:
@@ -293,20 +293,20 @@ def _too_many_gif_blocks() -> UndecodableImage:
 # --- WebP
 
 
-def _open_webp(data: bytes) -> Container:
+def _open_webp(data: bytes) -> ImageHeader:
     kind = data[12:16]
     if kind == b"VP8X":
         flags = data[20]
         width = int.from_bytes(data[24:27], "little") + 1
         height = int.from_bytes(data[27:30], "little") + 1
         orientation = read_orientation(_webp_exif(data)) if flags & 8 else 1
-        return Container("WEBP", width, height, data, _WEBP_BYTES_PER_PIXEL, orientation)
+        return ImageHeader("WEBP", width, height, data, _WEBP_BYTES_PER_PIXEL, orientation)
     if kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
         width, height = struct.unpack_from("<HH", data, 26)
-        return Container("WEBP", width & 0x3FFF, height & 0x3FFF, data, _WEBP_BYTES_PER_PIXEL)
+        return ImageHeader("WEBP", width & 0x3FFF, height & 0x3FFF, data, _WEBP_BYTES_PER_PIXEL)
     if kind == b"VP8L" and data[20] == 0x2F:
         (bits,) = struct.unpack_from("<I", data, 21)
-        return Container("WEBP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, data, _WEBP_BYTES_PER_PIXEL)
+        return ImageHeader("WEBP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, data, _WEBP_BYTES_PER_PIXEL)
     raise UndecodableImage("The WebP file does not begin with a picture.")
 
 
@@ -328,7 +328,7 @@ def _webp_exif(data: bytes) -> bytes:
 _BMP_HEADERS = (40, 52, 56, 64, 108, 124)
 
 
-def _open_bmp(data: bytes) -> Container:
+def _open_bmp(data: bytes) -> ImageHeader:
     (header_size,) = struct.unpack_from("<I", data, 14)
     if header_size == 12:
         width, height, _, depth = struct.unpack_from("<HHHH", data, 18)
@@ -347,4 +347,4 @@ def _open_bmp(data: bytes) -> Container:
             f"A run-length coded BMP may have {_MAX_BMP_RLE_PIXELS} pixels and {_MAX_BMP_RLE_BYTES} bytes; "
             "send it uncompressed or as PNG."
         )
-    return Container("BMP", width, height, data, 1 if depth <= 8 else 4)
+    return ImageHeader("BMP", width, height, data, 1 if depth <= 8 else 4)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from PIL.ImageFile import ImageFile
 
-from app.detection.image_headers import Container, open_container
+from app.detection.image_headers import ImageHeader, read_image_header
 from app.errors import TooManyPixels, UndecodableImage
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Preprocessing:
 class OpenedImage:
     """A file whose header was accepted; nothing is decoded yet."""
 
-    container: Container
+    container: ImageHeader
 
     @property
     def width(self) -> int:
@@ -116,7 +116,7 @@ def open_image(data: bytes, max_pixels: int) -> OpenedImage:
         TooManyPixels: The header announces more than `max_pixels`, or a side of more than `MAX_SIDE`.
         UndecodableImage: The header is damaged.
     """
-    container = open_container(data)
+    container = read_image_header(data)
     width, height = container.width, container.height
     if width < 1 or height < 1:
         raise UndecodableImage(f"The {container.format} header announces an image without pixels.")
@@ -173,7 +173,7 @@ def decode_image(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> 
     return to_grayscale(open_image(data, max_pixels), preprocessing)
 
 
-def _decode(container: Container, background: int) -> Image.Image:
+def _decode(container: ImageHeader, background: int) -> Image.Image:
     """The first frame in mode L, on the background; a large JPEG comes reduced."""
     if container.plain_mode:
         # Pillow's own inflating and unfiltering, without its reader of chunks: a third of the time for a small image.
@@ -191,7 +191,7 @@ def _decode(container: Container, background: int) -> Image.Image:
     return canvas
 
 
-def _inflate(container: Container) -> Image.Image:
+def _inflate(container: ImageHeader) -> Image.Image:
     size, mode = (container.width, container.height), container.plain_mode
     # Before the memory for it is taken; a file of fifty bytes may announce the largest picture that is accepted.
     if len(container.pixels) * _MOST_INFLATION < container.height * (1 + container.width * len(mode)):
@@ -199,13 +199,13 @@ def _inflate(container: Container) -> Image.Image:
     return Image.frombytes(mode, size, container.pixels, "zip", mode)
 
 
-def _jpeg_scale(container: Container) -> int:
+def _jpeg_scale(container: ImageHeader) -> int:
     """1, 2, 4 or 8: how many times smaller Pillow's `draft` decodes a JPEG, so that no side has less than enough."""
     times = min(container.width, container.height) // _DRAFT_SIDE
     return next((scale for scale in (8, 4, 2) if scale <= times), 1)
 
 
-def _covered(container: Container, gray: Image.Image) -> tuple[float, float, float, float]:
+def _covered(container: ImageHeader, gray: Image.Image) -> tuple[float, float, float, float]:
     """The part of an upright picture that the file's pixels cover, as left, top, right, bottom.
 
     A JPEG of 1001 pixels comes at a quarter with 251 columns: the last one lies for three quarters outside.

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from app.detection.detector import MOST_AT_ONCE, Detection, Detector
+from app.errors import DeadlineExceeded
 
 T = TypeVar("T")
 
@@ -48,6 +49,33 @@ class Lane:
     def close(self) -> None:
         """Takes no more work; what runs goes on, and the interpreter waits for it at its exit."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class Patience:
+    """How long one request waits for its threads: until its deadline, and while its client is there."""
+
+    def __init__(self, seconds: float, receive: Receive) -> None:
+        """
+        Args:
+            seconds: From now on.
+            receive: The request's, with its body read to the end.
+        """
+        self._seconds = seconds
+        self._receive = receive
+        self._deadline = asyncio.get_running_loop().time() + seconds
+
+    async def run(self, lane: Lane, work: Callable[[], T]) -> T:
+        """Runs blocking work in a thread of `lane`.
+
+        Raises:
+            DeadlineExceeded: The time is up.
+            ClientDisconnect: The client went away.
+        """
+        try:
+            async with asyncio.timeout_at(self._deadline), while_connected(self._receive):
+                return await lane.run(work)
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"No answer within {self._seconds:g} seconds; try again.") from error
 
 
 class DetectionQueue:

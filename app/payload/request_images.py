@@ -15,8 +15,8 @@ from starlette.datastructures import Headers
 
 from app.detection.images import SIDE
 from app.errors import CompressedBody, MalformedRequest, UnsupportedFormat
-from app.payload.body import is_multipart, parse_multipart
 from app.payload.json_body import parse_json
+from app.payload.multipart import is_multipart, parse_multipart
 from app.payload.tensors import (
     HEADER_LENGTH,
     MAX_IMAGES,

@@ -7,7 +7,6 @@ OPTIONS), passes unjudged: it carries no image, and health checks, metadata and 
 import asyncio
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from app.detection.detector import Detector
 from app.detection.images import SIDE
 from app.errors import (
     AnomalousImage,
@@ -34,15 +34,16 @@ from app.errors import (
     Refusal,
     UndecodableImage,
 )
-from app.judging.judge import Judge, Judgement, Turn
+from app.judging.judge import Judge, Judgement
+from app.judging.prediction import PredictionOptions, prediction
 from app.judging.queues import while_connected
 from app.payload.body import BodyReader
-from app.payload.request_images import Images, find_images
+from app.payload.request_images import find_images
 from app.routes.classifier import Classifier, RawHeaders, end_to_end
-from app.routes.v1 import BODY_REFUSALS, IMAGE_REFUSALS, Wish, prediction
+from app.routes.intake import judge_found, parse_body
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.web.problems import documented, problem_response
+from app.web.problems import BODY_REFUSALS, IMAGE_REFUSALS, documented
 from app.web.routing import Endpoint, add_lean_route
 
 logger = logging.getLogger(__name__)
@@ -50,11 +51,10 @@ logger = logging.getLogger(__name__)
 # Routes are tried in this order, and most requests with an image are POST.
 _METHODS = ("POST", "GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS")
 _WITHOUT_IMAGE = ("GET", "HEAD", "OPTIONS")
-_PARSED_IN_PLACE_BYTES = 64 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class GateDecision:
     """What the gate found out about one request.
 
     Attributes:
@@ -117,15 +117,15 @@ async def gate(request: Request) -> ASGIApp:
     bodies: BodyReader = state.bodies
     with bodies.hold() as held:
         body = await bodies.read(_without_encoding(request.headers), request.receive, held)
-        report = await inspect(request, Headers(raw=headers), body)
-        if not passes(report, settings):
-            return _refused(request, report)
-        _count_forwarded(request, report)
+        decision = await inspect(request, Headers(raw=headers), body)
+        if not passes(decision, settings):
+            raise _refusal(decision)
+        _count_forwarded(request, decision)
         if classifier is None:
-            return _admitted(report, settings)
+            return _admitted(decision, settings)
         async with while_connected(request.receive):
-            answer = await classifier.forward(request.method, path, query, headers + report.headers(), body)
-    answer.headers = [field for field in answer.headers if not _is_ours(field[0])] + report.headers()
+            answer = await classifier.forward(request.method, path, query, headers + decision.headers(), body)
+    answer.headers = [field for field in answer.headers if not _is_ours(field[0])] + decision.headers()
     return answer
 
 
@@ -136,87 +136,69 @@ async def authorize(request: Request) -> Response:
     try:
         with bodies.hold() as held:
             body = await bodies.read(_without_encoding(request.headers), request.receive, held)
-            report = await inspect(request, Headers(raw=_forwardable(request)), body)
+            decision = await inspect(request, Headers(raw=_forwardable(request)), body)
     except Refusal as refusal:
         raise _never_5xx(refusal) from refusal
-    if not passes(report, settings):
-        return _refused(request, report, _never_5xx)
-    _count_forwarded(request, report)
-    return _admitted(report, settings)
+    if not passes(decision, settings):
+        raise _never_5xx(_refusal(decision))
+    _count_forwarded(request, decision)
+    return _admitted(decision, settings)
 
 
-def passes(report: Report, settings: Settings) -> bool:
-    """Whether a request with this report goes on to the classifier."""
-    return report.refusal is None or settings.mode == "shadow" or (settings.fail_open and report.own_fault)
+def passes(decision: GateDecision, settings: Settings) -> bool:
+    """Whether a request with this decision goes on to the classifier."""
+    return decision.refusal is None or settings.mode == "shadow" or (settings.fail_open and decision.own_fault)
 
 
-async def inspect(request: Request, headers: Headers, body: bytes) -> Report:
+async def inspect(request: Request, headers: Headers, body: bytes) -> GateDecision:
     """Judges every image of a request, and adds the outcome to its access line.
 
     Args:
         headers: Those that the classifier will see.
     """
-    report = await _inspect(request, headers, body)
-    request.state.log.update(report.log_fields())
-    return report
+    decision = await _inspect(request, headers, body)
+    request.state.log.update(decision.log_fields())
+    return decision
 
 
-async def _inspect(request: Request, headers: Headers, body: bytes) -> Report:
+async def _inspect(request: Request, headers: Headers, body: bytes) -> GateDecision:
     judge: Judge = request.app.state.judge
     query: bytes = request.scope["query_string"]
     if "true" in (value.lower() for value in request.headers.getlist("x-envoy-auth-partial-body")):
-        return Report("unjudged", refusal=PartialBody("The body exceeds Envoy's max_request_bytes."))
+        return GateDecision("unjudged", refusal=PartialBody("The body exceeds Envoy's max_request_bytes."))
     if not body and not query and request.method in _WITHOUT_IMAGE:
-        return Report("none")
+        return GateDecision("none")
     model = ""
     try:
-        with judge.admit(request.receive) as turn:
-            model = _model(turn)
-            find = partial(find_images, headers, query, body)
-            found = find() if len(body) <= _PARSED_IN_PLACE_BYTES else await turn.run(find)
+        with judge.admit(request.receive) as admission:
+            model = _model(admission.detector)
+            found = await parse_body(admission, partial(find_images, headers, query), body)
             if found.count:
-                return _report(model, await _judge_all(turn, found))
+                return _decide(model, await judge_found(admission, found.files, found.pixels))
         if request.method in _WITHOUT_IMAGE:
-            return Report("none")
+            return GateDecision("none")
         raise MalformedRequest("There is no image: the request has no body.")
     except Refusal as refusal:
-        return Report("unjudged", model, refusal=refusal, own_fault=isinstance(refusal, NotReady))
+        return GateDecision("unjudged", model, refusal=refusal, own_fault=isinstance(refusal, NotReady))
     except ClientDisconnect:
         raise
     except Exception:
         return await _failed(request, model)
 
 
-async def _judge_all(turn: Turn, found: Images) -> list[Judgement]:
-    """Judges files, then tensors; the first one that cannot be judged raises its refusal."""
-    outcomes: list[Judgement | Refusal] = []
-    if len(found.files) == 1:
-        outcomes.append(await turn.judge(found.files[0]))
-    elif found.files:
-        outcomes += await turn.judge_all(found.files)
-    if found.tensors:
-        outcomes += await turn.judge_pixels(found.pixels)
-    judgements: list[Judgement] = []
-    for outcome in outcomes:
-        if isinstance(outcome, Refusal):
-            raise outcome
-        judgements.append(outcome)
-    return judgements
-
-
-def _report(model: str, judgements: list[Judgement]) -> Report:
+def _decide(model: str, judgements: list[Judgement]) -> GateDecision:
     scores = [judgement.detection.score for judgement in judgements]
     anomalies = [index for index, one in enumerate(judgements) if one.detection.is_anomaly]
     score = math.nan if any(map(math.isnan, scores)) else max(scores)
     if not anomalies:
-        return Report("normal", model, score, len(scores))
+        return GateDecision("normal", model, score, len(scores))
     # A score that is not a number is the oddest.
     oddest = max(anomalies, key=lambda index: math.inf if math.isnan(scores[index]) else scores[index])
-    found = prediction(judgements[oddest], Wish(reconstruction="none"))
-    return Report("anomaly", model, score, len(scores), AnomalousImage(found, oddest, len(scores)))
+    found = prediction(judgements[oddest], PredictionOptions(reconstruction="none"))
+    return GateDecision("anomaly", model, score, len(scores), AnomalousImage(found, oddest, len(scores)))
 
 
-async def _failed(request: Request, model: str) -> Report:
+async def _failed(request: Request, model: str) -> GateDecision:
     """Tells the gate's own fault from an image that breaks it: then a blank image can still be judged."""
     request_id = request.state.request_id
     logger.exception("judging failed", extra={"fields": {"request_id": request_id}})
@@ -224,46 +206,46 @@ async def _failed(request: Request, model: str) -> Report:
     try:
         await asyncio.to_thread(judge.detector.detect, np.zeros((1, SIDE, SIDE), np.float32))
     except Exception:
-        fault = GateFailed(f"The service failed on this request; its log has the cause under request id {request_id}.")
-        return Report("unjudged", model, refusal=fault, own_fault=True)
-    return Report("unjudged", model, refusal=UndecodableImage("The image cannot be judged."))
+        fault = GateFailed(request_id)
+        return GateDecision("unjudged", model, refusal=fault, own_fault=True)
+    return GateDecision("unjudged", model, refusal=UndecodableImage("The image cannot be judged."))
 
 
 def _never_5xx(refusal: Refusal) -> Refusal:
-    """The same refusal as /v1/authz sends it."""
+    """Returns the same refusal as /v1/authz sends it."""
     if isinstance(refusal, AnomalousImage):
-        return NotAdmitted(refusal.prediction, refusal.image, refusal.images)
-    return CannotJudgeNow(refusal.detail) if refusal.status >= 500 else refusal
+        translated: Refusal = NotAdmitted(refusal.prediction, refusal.image, refusal.images)
+    elif refusal.status >= 500:
+        translated = CannotJudgeNow(refusal.detail)
+    else:
+        return refusal
+    translated.more_headers = refusal.more_headers
+    return translated
 
 
-def _refused(
-    request: Request, report: Report, translate: Callable[[Refusal], Refusal] = lambda refusal: refusal
-) -> Response:
-    assert report.refusal is not None
-    refusal = translate(report.refusal)
-    request.state.log["problem"] = refusal.slug
-    response = problem_response(refusal)
-    response.raw_headers += report.headers()
-    return response
+def _refusal(decision: GateDecision) -> Refusal:
+    assert decision.refusal is not None
+    decision.refusal.more_headers = decision.headers()
+    return decision.refusal
 
 
-def _count_forwarded(request: Request, report: Report) -> None:
-    if report.refusal is not None:
-        request.state.log["would_refuse"] = report.refusal.slug
+def _count_forwarded(request: Request, decision: GateDecision) -> None:
+    if decision.refusal is not None:
+        request.state.log["would_refuse"] = decision.refusal.slug
     metrics: Metrics = request.app.state.metrics
-    metrics.forwarded(report.verdict)
+    metrics.forwarded(decision.verdict)
 
 
-def _admitted(report: Report, settings: Settings) -> Response:
+def _admitted(decision: GateDecision, settings: Settings) -> Response:
     response = Response()
-    response.raw_headers += report.headers()
+    response.raw_headers += decision.headers()
     if settings.accel_redirect is not None:
         response.headers["X-Accel-Redirect"] = settings.accel_redirect
     return response
 
 
-def _model(turn: Turn) -> str:
-    artifact = turn.detector.artifact
+def _model(detector: Detector) -> str:
+    artifact = detector.artifact
     return f"{artifact.manifest.name}@{artifact.version}"
 
 

@@ -1,4 +1,4 @@
-"""The Kubernetes probes: no model work, no thread pool, so that they answer under any load."""
+"""Routes for operators: probes, which do no model work and use no thread pool, and metrics."""
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.errors import NotReady
 from app.judging.judge import Judge
+from app.telemetry.metrics import Metrics
 from app.web.problems import documented
 from app.web.routing import add_lean_route
 
@@ -15,7 +16,8 @@ class Probe(BaseModel):
     status: str
 
 
-def add_probes(app: FastAPI) -> None:
+def add_operations(app: FastAPI) -> None:
+    """Adds them to an app whose state has `judge` and `metrics`."""
     add_lean_route(app, "GET", "/livez", livez, summary="The process answers", response_model=Probe)
     add_lean_route(
         app,
@@ -26,6 +28,7 @@ def add_probes(app: FastAPI) -> None:
         response_model=Probe,
         responses=documented(NotReady),
     )
+    app.router.add_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
 
 
 async def livez(request: Request) -> Response:
@@ -36,7 +39,11 @@ async def livez(request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """200 once the artifact has loaded and scored a warm-up image; 503 before, and again from the start of draining."""
     judge: Judge = request.app.state.judge
-    if judge.draining:
-        raise NotReady("The service is shutting down.")
-    _ = judge.detector  # raises NotReady before one is loaded
+    judge.check_ready()
     return JSONResponse({"status": "ready"})
+
+
+async def _metrics(request: Request) -> Response:
+    metrics: Metrics = request.app.state.metrics
+    content, media_type = metrics.exposition(request.headers.get("accept", ""))
+    return Response(content, media_type=media_type)

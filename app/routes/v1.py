@@ -1,76 +1,26 @@
 """The /v1 routes: one image or several in, reconstruction, loss and verdict out."""
 
-import base64
-from dataclasses import dataclass
+import sys
 from functools import partial
-from io import BytesIO
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qs
 
 import numpy as np
 import orjson
 from fastapi import FastAPI
-from numpy.typing import NDArray
-from PIL import Image
 from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.detection.artifact import Artifact, Promise
-from app.errors import (
-    BodyTooSlow,
-    CompressedBody,
-    DeadlineExceeded,
-    InvalidQuery,
-    MalformedRequest,
-    NotReady,
-    Overloaded,
-    Refusal,
-    TooManyBytes,
-    TooManyPixels,
-    UndecodableImage,
-    UnsupportedFormat,
-)
-from app.judging.judge import Judge, Judgement, Turn
-from app.payload.body import BodyReader, Part, is_multipart, parse_multipart
-from app.web.problems import Problem, documented
+from app.errors import InvalidQuery, MalformedRequest, NotReady, Refusal
+from app.judging.judge import Admission, Judge, Judgement
+from app.judging.prediction import Prediction, PredictionOptions, log_fields, prediction
+from app.payload.multipart import is_multipart, parse_multipart
+from app.routes.intake import FORM_IN_PLACE_BYTES, take_in
+from app.web.problems import BODY_REFUSALS, IMAGE_REFUSALS, Problem, documented
 from app.web.routing import add_lean_route
-
-BODY_REFUSALS = (MalformedRequest, BodyTooSlow, TooManyBytes, CompressedBody, Overloaded, NotReady, DeadlineExceeded)
-IMAGE_REFUSALS = (TooManyPixels, UnsupportedFormat, UndecodableImage)
-_PARSED_IN_PLACE_BYTES = 2**20
-_PIXELS = "28 rows of 28 grey levels in [0, 1]"
-
-
-class ModelVersion(BaseModel):
-    name: str = Field(examples=["circles"])
-    version: str = Field(
-        examples=["sha256:1a2b3c4d5e6f"], description="Changes whenever anything in the artifact does."
-    )
-
-
-class Reason(BaseModel):
-    """One aspect of the judgement, for `?explain=true`."""
-
-    name: str
-    value: float | None = Field(description="Higher is odder; null if it is not a number.")
-    p_value: float = Field(description="Share of normal images at least as odd in this respect.")
-    sentence: str
-
-
-class Prediction(BaseModel):
-    is_anomaly: bool = Field(description="The verdict: score > threshold.")
-    loss: float | None = Field(description="Mean squared error between the 28x28 image and its reconstruction.")
-    score: float | None = Field(description="What is compared with the threshold; higher is odder.")
-    threshold: float = Field(description="The largest score accepted.")
-    p_value: float = Field(gt=0, le=1, description="Share of normal images at least as odd.")
-    model: ModelVersion
-    reconstruction: list[list[float]] | str | None = Field(
-        None, description=f"What the network redrew: {_PIXELS}, or a base64 PNG; left out when not wanted."
-    )
-    image: list[list[float]] | None = Field(None, description=f"With explain: what the network saw, {_PIXELS}.")
-    error_map: list[list[float]] | None = Field(None, description=f"With explain: squared error, {_PIXELS}.")
-    reasons: list[Reason] | None = Field(None, description="With explain: one entry a view.")
 
 
 class BatchPrediction(BaseModel):
@@ -102,14 +52,6 @@ class ModelInfo(BaseModel):
     evaluation: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a client wants to see beside the verdict."""
-
-    reconstruction: Literal["pixels", "png", "none"] = "pixels"
-    explain: bool = False
-
-
 def add_v1_routes(app: FastAPI) -> None:
     """Adds them to an app whose state has `judge` and `bodies`."""
     add_lean_route(
@@ -120,7 +62,7 @@ def add_v1_routes(app: FastAPI) -> None:
         summary="Judge one image",
         response_model=Prediction,
         responses=documented(*BODY_REFUSALS, *IMAGE_REFUSALS, InvalidQuery),
-        openapi_extra={"parameters": _WISH_PARAMETERS, "requestBody": _ONE_IMAGE},
+        openapi_extra={"parameters": _OPTION_PARAMETERS, "requestBody": _ONE_IMAGE},
     )
     add_lean_route(
         app,
@@ -130,7 +72,7 @@ def add_v1_routes(app: FastAPI) -> None:
         summary="Judge several images",
         response_model=BatchPrediction,
         responses=documented(*BODY_REFUSALS, InvalidQuery),
-        openapi_extra={"parameters": _WISH_PARAMETERS, "requestBody": _SEVERAL_IMAGES},
+        openapi_extra={"parameters": _OPTION_PARAMETERS, "requestBody": _SEVERAL_IMAGES},
     )
     add_lean_route(
         app,
@@ -145,39 +87,24 @@ def add_v1_routes(app: FastAPI) -> None:
 
 async def predict(request: Request) -> Response:
     """One image, as the multipart part `file` or as the raw body; 200 whatever the verdict."""
-    wish = read_wish(request)
-    judge: Judge = request.app.state.judge
-    bodies: BodyReader = request.app.state.bodies
-    with bodies.hold() as held:
-        body = await bodies.read(request.headers, request.receive, held)
-        with judge.admit(request.receive) as turn:
-            image = await _one_image(request, body, turn)
-            del body  # a part is a copy, and waiting with both would double what an upload takes
-            judgement = await turn.judge(image)
+    options = read_options(request)
+    is_form = is_multipart(request.headers)
+    find = partial(_file_of_form, request.headers) if is_form else _file_of_body
+    judgement = await take_in(request, find, Admission.judge, FORM_IN_PLACE_BYTES if is_form else sys.maxsize)
     request.state.log.update(log_fields(judgement))
-    return _json(prediction(judgement, wish))
+    return _json(prediction(judgement, options))
 
 
 async def predict_batch(request: Request) -> Response:
     """Several images, each a multipart part `files`; a file that cannot be judged gives its problem, in its place."""
-    wish = read_wish(request)
-    judge: Judge = request.app.state.judge
-    bodies: BodyReader = request.app.state.bodies
-    with bodies.hold() as held:
-        body = await bodies.read(request.headers, request.receive, held)
-        if not is_multipart(request.headers):
-            raise MalformedRequest("Send multipart/form-data with one part `files` for each image.")
-        with judge.admit(request.receive) as turn:
-            files = [part.content for part in await read_parts(request, body, turn) if part.name == "files"]
-            if not files:
-                raise MalformedRequest("The form has no part named `files`.")
-            del body  # as above
-            results = await turn.judge_all(files)
+    options = read_options(request)
+    results = await take_in(request, partial(_files_of_form, request.headers), Admission.judge_all, FORM_IN_PLACE_BYTES)
     request.state.log.update(
         images=len(results),
         anomalies=sum(isinstance(one, Judgement) and one.detection.is_anomaly for one in results),
     )
-    return _json({"results": [one.problem() if isinstance(one, Refusal) else prediction(one, wish) for one in results]})
+    answers = [one.problem() if isinstance(one, Refusal) else prediction(one, options) for one in results]
+    return _json({"results": answers})
 
 
 async def model(request: Request) -> Response:
@@ -200,7 +127,7 @@ async def model(request: Request) -> Response:
     return _json(info.model_dump())
 
 
-def read_wish(request: Request) -> Wish:
+def read_options(request: Request) -> PredictionOptions:
     """The query parameters `reconstruction` and `explain`; others are ignored.
 
     Raises:
@@ -208,7 +135,7 @@ def read_wish(request: Request) -> Wish:
     """
     query_string: bytes = request.scope["query_string"]
     if not query_string:
-        return Wish()
+        return PredictionOptions()
     query = parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
     reconstruction = query.get("reconstruction", ["pixels"])[-1]
     explain = query.get("explain", ["false"])[-1].lower()
@@ -216,77 +143,31 @@ def read_wish(request: Request) -> Wish:
         raise InvalidQuery("`reconstruction` is one of pixels, png, none.")
     if explain not in ("true", "false", "1", "0"):
         raise InvalidQuery("`explain` is true or false.")
-    return Wish(reconstruction, explain in ("true", "1"))  # type: ignore[arg-type]
+    return PredictionOptions(reconstruction, explain in ("true", "1"))  # type: ignore[arg-type]
 
 
-def prediction(judgement: Judgement, wish: Wish) -> dict[str, Any]:
-    """A `Prediction` as orjson writes it: arrays stay arrays, and NaN becomes null."""
-    detection, detector = judgement.detection, judgement.detector
-    body: dict[str, Any] = {
-        "is_anomaly": detection.is_anomaly,
-        "loss": detection.loss,
-        "score": detection.score,
-        "threshold": detector.threshold,
-        "p_value": detection.p_value,
-        "model": {"name": detector.artifact.manifest.name, "version": detector.artifact.version},
-    }
-    if wish.reconstruction == "pixels":
-        body["reconstruction"] = detection.reconstruction
-    elif wish.reconstruction == "png":
-        body["reconstruction"] = _png(detection.reconstruction)
-    if wish.explain:
-        body["image"] = judgement.image
-        body["error_map"] = np.square(judgement.image - detection.reconstruction)
-        body["reasons"] = _reasons(judgement)
-    return body
-
-
-def log_fields(judgement: Judgement) -> dict[str, Any]:
-    """What an access line says of a judgement."""
-    detection = judgement.detection
-    return {
-        "verdict": "anomaly" if detection.is_anomaly else "normal",
-        "score": round(detection.score, 6),
-        "model": judgement.detector.artifact.version,
-    }
-
-
-async def read_parts(request: Request, body: bytes, turn: Turn) -> list[Part]:
-    """The parts of a multipart body; a large one is taken apart in a thread, for that takes milliseconds.
-
-    Raises:
-        MalformedRequest: It is broken.
-    """
-    parse = partial(parse_multipart, request.headers, body)
-    return parse() if len(body) <= _PARSED_IN_PLACE_BYTES else await turn.run(parse)
-
-
-async def _one_image(request: Request, body: bytes, turn: Turn) -> bytes:
-    if is_multipart(request.headers):
-        files = [part.content for part in await read_parts(request, body, turn) if part.name == "file"]
-        if not files:
-            raise MalformedRequest("The form has no part named `file`.")
-        if len(files) > 1:
-            raise MalformedRequest("The form has several parts named `file`; /v1/predict/batch takes several images.")
-        body = files[0]
+def _file_of_body(body: bytes) -> bytes:
     if not body:
         raise MalformedRequest("There is no image: send one as the body, or as the multipart part `file`.")
     return body
 
 
-def _reasons(judgement: Judgement) -> list[dict[str, Any]]:
-    detector, detection = judgement.detector, judgement.detection
-    manifest = detector.artifact.manifest
-    unusual = manifest.promise.target_false_positive_rate
-    return [
-        {
-            "name": view.name,
-            "value": float(value),
-            "p_value": p_value,
-            "sentence": view.odd if p_value <= unusual else view.normal,
-        }
-        for view, value, p_value in zip(manifest.views, detection.views, detector.view_p_values(detection), strict=True)
-    ]
+def _file_of_form(headers: Headers, body: bytes) -> bytes:
+    files = [part.content for part in parse_multipart(headers, body) if part.name == "file"]
+    if not files:
+        raise MalformedRequest("The form has no part named `file`.")
+    if len(files) > 1:
+        raise MalformedRequest("The form has several parts named `file`; /v1/predict/batch takes several images.")
+    return _file_of_body(files[0])
+
+
+def _files_of_form(headers: Headers, body: bytes) -> list[bytes]:
+    if not is_multipart(headers):
+        raise MalformedRequest("Send multipart/form-data with one part `files` for each image.")
+    files = [part.content for part in parse_multipart(headers, body) if part.name == "files"]
+    if not files:
+        raise MalformedRequest("The form has no part named `files`.")
+    return files
 
 
 def _calibration_scores(artifact: Artifact) -> CalibrationScores:
@@ -294,12 +175,6 @@ def _calibration_scores(artifact: Artifact) -> CalibrationScores:
     scores = artifact.calibration.max(axis=0)
     ranks = np.linspace(0, len(scores) - 1, 101).round().astype(int)
     return CalibrationScores(size=len(scores), quantiles=scores[ranks].tolist())
-
-
-def _png(pixels: NDArray[np.float32]) -> str:
-    buffer = BytesIO()
-    Image.fromarray((pixels * 255).round().astype(np.uint8)).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _json(body: dict[str, Any]) -> Response:
@@ -338,7 +213,7 @@ _SEVERAL_IMAGES = {
         }
     },
 }
-_WISH_PARAMETERS = [
+_OPTION_PARAMETERS = [
     {
         "name": "reconstruction",
         "in": "query",

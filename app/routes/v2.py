@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.detection.artifact import Artifact
+from app.detection.detector import Detector
 from app.detection.images import SIDE
-from app.errors import MalformedRequest, NotReady, Refusal, UnknownModel
-from app.judging.judge import Judge, Judgement, Turn
-from app.payload.body import BodyReader
+from app.errors import MalformedRequest, NotReady, UnknownModel
+from app.judging.judge import Admission, Judge, Judgement
 from app.payload.tensors import (
     HEADER_LENGTH,
     MAX_IMAGES,
@@ -27,11 +27,10 @@ from app.payload.tensors import (
     read_inference_request,
     tensor_images,
 )
-from app.routes.v1 import BODY_REFUSALS, IMAGE_REFUSALS
-from app.web.problems import documented
+from app.routes.intake import judge_found, take_in
+from app.web.problems import BODY_REFUSALS, IMAGE_REFUSALS, documented
 from app.web.routing import add_lean_route
 
-_PARSED_IN_PLACE_BYTES = 64 * 2**10
 _DATATYPES = {"loss": "FP32", "score": "FP32", "p_value": "FP32", "is_anomaly": "BOOL", "reconstruction": "FP32"}
 _DEFAULT_OUTPUTS = ("loss", "score", "p_value", "is_anomaly")
 _PLATFORM = "onnxruntime_onnx"
@@ -134,20 +133,18 @@ async def live(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """As /readyz."""
     judge: Judge = request.app.state.judge
-    if judge.draining:
-        raise NotReady("The service is shutting down.")
-    _ = judge.detector  # raises NotReady before one is loaded
+    judge.check_ready()
     return _json({"ready": True})
 
 
 async def model_ready(request: Request) -> Response:
     """200 if the model has loaded and judged a warm-up image."""
-    return _json({"name": _artifact(request).manifest.name, "live": True, "ready": True})
+    return _json({"name": _current_artifact(request).manifest.name, "live": True, "ready": True})
 
 
 async def model_metadata(request: Request) -> Response:
     """Names, types and shapes. The input may also be FP32 or UINT8 of [N,28,28], [N,1,28,28] or [N,784]."""
-    artifact = _artifact(request)
+    artifact = _current_artifact(request)
     return _json(
         {
             "name": artifact.manifest.name,
@@ -164,16 +161,17 @@ async def model_metadata(request: Request) -> Response:
 
 async def infer(request: Request) -> Response:
     """Judges the images of the one input `image`; one that cannot be judged refuses the whole request."""
-    judge: Judge = request.app.state.judge
-    bodies: BodyReader = request.app.state.bodies
-    with bodies.hold() as held:
-        body = await bodies.read(request.headers, request.receive, held)
-        with judge.admit(request.receive) as turn:
-            artifact = _artifact(request, turn)
-            read = partial(read_inference_request, request.headers, body)
-            inference = read() if len(body) <= _PARSED_IN_PLACE_BYTES else await turn.run(read)
-            wanted = _wanted(inference)
-            judgements = await _judge(turn, _image_input(inference))
+    return await take_in(request, partial(read_inference_request, request.headers), partial(_infer, request))
+
+
+async def _infer(request: Request, admission: Admission, inference: InferenceRequest) -> Response:
+    artifact = _artifact(request, admission.detector)
+    wanted = _wanted(inference)
+    tensor = _image_input(inference)
+    if isinstance(tensor.data, list):
+        judgements = await judge_found(admission, tensor.data)
+    else:
+        judgements = await judge_found(admission, (), tensor_images(tensor))
     anomalies = sum(one.detection.is_anomaly for one in judgements)
     request.state.log.update(images=len(judgements), anomalies=anomalies)
     answer: dict[str, Any] = {
@@ -186,13 +184,17 @@ async def infer(request: Request) -> Response:
     return _answer(answer, wanted, judgements)
 
 
-def _artifact(request: Request, turn: Turn | None = None) -> Artifact:
-    judge: Judge = request.app.state.judge
-    artifact = (turn or judge).detector.artifact
+def _artifact(request: Request, detector: Detector) -> Artifact:
+    artifact = detector.artifact
     name, version = request.path_params["name"], request.path_params.get("version", artifact.version)
     if (name, version) != (artifact.manifest.name, artifact.version):
         raise UnknownModel(f"This service has the model {artifact.manifest.name}, version {artifact.version}.")
     return artifact
+
+
+def _current_artifact(request: Request) -> Artifact:
+    judge: Judge = request.app.state.judge
+    return _artifact(request, judge.detector)
 
 
 def _image_input(inference: InferenceRequest) -> Tensor:
@@ -209,19 +211,6 @@ def _image_input(inference: InferenceRequest) -> Tensor:
     raise MalformedRequest(
         "The input `image` is BYTES of shape [N], or FP32 or UINT8 of shape [N,28,28], [N,1,28,28] or [N,784]."
     )
-
-
-async def _judge(turn: Turn, tensor: Tensor) -> list[Judgement]:
-    if isinstance(tensor.data, list):
-        if len(tensor.data) == 1:
-            return [await turn.judge(tensor.data[0])]
-        judgements: list[Judgement] = []
-        for outcome in await turn.judge_all(tensor.data):
-            if isinstance(outcome, Refusal):
-                raise outcome
-            judgements.append(outcome)
-        return judgements
-    return await turn.judge_pixels(tensor_images(tensor))
 
 
 def _wanted(inference: InferenceRequest) -> list[WantedOutput]:

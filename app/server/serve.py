@@ -56,9 +56,8 @@ class GateServer(uvicorn.Server):
         Raises:
             ArtifactError: The artifact cannot be served.
         """
-        app: FastAPI = create_app(settings)
+        app: FastAPI = create_app(settings, load_detector(settings.artifact))
         self._judge: Judge = app.state.judge
-        self._judge.use(load_detector(settings.artifact))
         self._drain_seconds = settings.drain_seconds
         self.on_started: Callable[[], None] = lambda: None
         config = uvicorn.Config(
@@ -97,7 +96,7 @@ class GateServer(uvicorn.Server):
     def drain(self) -> None:
         """Readiness goes off at once; requests are accepted for the draining time. A second call ends that time.
 
-        Then requests in work are completed, within the time that a request may take: a client that keeps one from
+        Then requests in flight are completed, within the time that a request may take: a client that keeps one from
         completing does not hold the exit for longer.
         """
         if self._judge.draining or not self._drain_seconds:

@@ -1,13 +1,9 @@
 """What Prometheus scrapes: one registry for each app, or the files of all workers when several serve."""
 
 import os
-from typing import Any
 
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, multiprocess
 from prometheus_client.exposition import choose_encoder
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Scope
 
 from app.detection.detector import Detection, Detector
@@ -59,7 +55,7 @@ class Metrics:
             registry=registry,
         )
         self._waiting = Gauge(
-            "gate_waiting", "Requests in work or waiting.", registry=registry, multiprocess_mode="livesum"
+            "gate_waiting", "Requests in flight or waiting.", registry=registry, multiprocess_mode="livesum"
         )
         self._model_info = Gauge(
             "gate_model_info",
@@ -79,14 +75,14 @@ class Metrics:
         self._detector: Detector | None = None
         self._drift = Drift(calibration_size=1)
 
-    def observe(self, scope: Scope, status: int, seconds: float, log: dict[str, Any]) -> None:
+    def observe(self, scope: Scope, status: int, seconds: float, problem: str) -> None:
         """Counts one request.
 
         Args:
             scope: Its ASGI scope, after routing.
             status: Of the answer.
             seconds: Until the answer's end.
-            log: What its access line says; `problem` is why it was refused.
+            problem: The slug of the refusal that answered it, or "".
         """
         template = getattr(scope.get("route"), "path_format", _OTHER)  # no route: an unknown path, or no token
         method = scope["method"] if scope["method"] in _METHODS else _OTHER
@@ -95,8 +91,8 @@ class Metrics:
         if child is None:
             child = self._request_children[key] = self._requests.labels(template, method, str(status))
         child.observe(seconds)
-        if "problem" in log:
-            self.refused(log["problem"])
+        if problem:
+            self.refused(problem)
 
     def judged(self, detection: Detection, detector: Detector) -> None:
         """Counts one image, and bets on its p-value if the artifact that judged it is still in use."""
@@ -118,7 +114,7 @@ class Metrics:
         self._rejected.labels(reason).inc()
 
     def waiting(self, requests: int) -> None:
-        """How many requests are in work or waiting now."""
+        """Sets how many requests are in flight or waiting now."""
         self._waiting.set(requests)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
@@ -141,14 +137,3 @@ class Metrics:
 
     def _info(self, detector: Detector) -> Gauge:
         return self._model_info.labels(detector.artifact.manifest.name, detector.artifact.version)
-
-
-def add_metrics_route(app: FastAPI) -> None:
-    """Adds `GET /metrics` to an app whose state has `metrics`; not in OpenAPI."""
-    app.router.add_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
-
-
-async def _metrics(request: Request) -> Response:
-    metrics: Metrics = request.app.state.metrics
-    content, media_type = metrics.exposition(request.headers.get("accept", ""))
-    return Response(content, media_type=media_type)

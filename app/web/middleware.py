@@ -7,13 +7,14 @@ import re
 import time
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import NotReady, Refusal
+from app.errors import GateFailed, NotReady, Refusal
 from app.telemetry.logs import log_request
 from app.telemetry.metrics import Metrics
-from app.web.problems import problem_response, unexpected_problem_response
+from app.web.problems import as_refusal, problem_response
 from app.web.tokens import TokenCheck
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ _OUR_HEADERS = (b"x-request-id", _NO_SNIFFING[0])  # a classifier's own, passed 
 _CLIENT_CLOSED_REQUEST = 499  # nobody reads it; for the access line alone
 
 
-class Envelope:
+class RequestMiddleware:
     """The outermost ASGI layer.
 
     Routes raise `Refusal`, find the request's id in `request.state.request_id`, and add what their access line should
@@ -45,17 +46,17 @@ class Envelope:
             self._tokens.check(scope)
             await self._app(scope, receive, exchange.send)
         except Refusal as refusal:
-            exchange.log["problem"] = refusal.slug
-            await exchange.answer(problem_response(refusal), receive)
+            await exchange.refuse(refusal, receive)
+        except HTTPException as error:
+            await exchange.refuse(as_refusal(error), receive)
         except ClientDisconnect:
             exchange.status = _CLIENT_CLOSED_REQUEST
         except asyncio.CancelledError:
             # The server stops and has waited long enough for this request; its task ends here.
-            await exchange.answer(problem_response(NotReady("The service stopped before this was done.")), receive)
+            await exchange.refuse(NotReady("The service stopped before this was done."), receive)
         except Exception:
-            exchange.log["problem"] = "internal-error"
             logger.exception("unexpected error", extra={"fields": {"request_id": exchange.request_id}})
-            await exchange.answer(unexpected_problem_response(exchange.request_id), receive)
+            await exchange.refuse(GateFailed(exchange.request_id), receive)
         finally:
             exchange.finish(self._metrics)
 
@@ -69,6 +70,7 @@ class _Exchange:
         self._started = time.perf_counter()
         self.request_id = _request_id(scope)
         self.status = 0
+        self._problem = ""
         self.log: dict[str, Any] = {}
         scope.setdefault("state", {}).update(log=self.log, request_id=self.request_id)
 
@@ -79,14 +81,18 @@ class _Exchange:
             message["headers"] = [*others, (b"x-request-id", self.request_id.encode()), _NO_SNIFFING]
         await self._send(message)
 
-    async def answer(self, response: ASGIApp, receive: Receive) -> None:
-        """Sends a whole answer, unless one has begun: then there is nothing left to say."""
+    async def refuse(self, refusal: Refusal, receive: Receive) -> None:
+        """Answers with the problem, unless an answer has begun: then there is nothing left to say."""
+        self._problem = refusal.slug
         if not self.status:
-            await response(self._scope, receive, self.send)
+            await problem_response(refusal)(self._scope, receive, self.send)
 
     def finish(self, metrics: Metrics) -> None:
+        """Counts the request and writes its access line."""
         seconds = time.perf_counter() - self._started
-        metrics.observe(self._scope, self.status, seconds, self.log)
+        metrics.observe(self._scope, self.status, seconds, self._problem)
+        if self._problem:
+            self.log["problem"] = self._problem
         log_request(
             {
                 "request_id": self.request_id,

@@ -1,6 +1,5 @@
 """Refusals as HTTP answers: one problem body (RFC 9457), and how OpenAPI documents it."""
 
-import http
 from typing import Any
 
 import orjson
@@ -8,9 +7,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from app.errors import Refusal
+from app.errors import (
+    BodyTooSlow,
+    CompressedBody,
+    DeadlineExceeded,
+    HttpRefusal,
+    MalformedRequest,
+    NotReady,
+    Overloaded,
+    Refusal,
+    TooManyBytes,
+    TooManyPixels,
+    UndecodableImage,
+    UnsupportedFormat,
+)
 
 MEDIA_TYPE = "application/problem+json"
+BODY_REFUSALS = (MalformedRequest, BodyTooSlow, TooManyBytes, CompressedBody, Overloaded, NotReady, DeadlineExceeded)
+IMAGE_REFUSALS = (TooManyPixels, UnsupportedFormat, UndecodableImage)
 
 
 class Problem(BaseModel):
@@ -26,41 +40,24 @@ class Problem(BaseModel):
 
 
 def problem_response(refusal: Refusal) -> Response:
-    return Response(
+    """Returns the answer to a refused request."""
+    response = Response(
         orjson.dumps(refusal.problem(), option=orjson.OPT_SERIALIZE_NUMPY),
         refusal.status,
         refusal.headers(),
         MEDIA_TYPE,
     )
+    response.raw_headers += refusal.more_headers
+    return response
 
 
-def http_problem_response(error: HTTPException) -> Response:
-    """The problem for what the framework itself refuses: an unknown route, a method that a route does not have."""
+def as_refusal(error: HTTPException) -> Refusal:
+    """Returns the refusal for what the framework raises."""
     detail = {
         404: "There is nothing here; GET /openapi.json lists every route.",
         405: "This route does not have that method.",
     }.get(error.status_code, str(error.detail))
-    body = {
-        "type": f"urn:imagegate:http-{error.status_code}",
-        "title": http.HTTPStatus(error.status_code).phrase,
-        "status": error.status_code,
-        "detail": detail,
-        "error": detail,
-    }
-    return Response(orjson.dumps(body), error.status_code, dict(error.headers or {}), MEDIA_TYPE)
-
-
-def unexpected_problem_response(request_id: str) -> Response:
-    """The problem for a fault of our own: says nothing of its cause, which is logged with the request id."""
-    detail = f"The service failed on this request; its log has the cause under request id {request_id}."
-    body = {
-        "type": "urn:imagegate:internal-error",
-        "title": "Internal error",
-        "status": 500,
-        "detail": detail,
-        "error": detail,
-    }
-    return Response(orjson.dumps(body), 500, media_type=MEDIA_TYPE)
+    return HttpRefusal(error.status_code, detail, dict(error.headers or {}))
 
 
 def documented(*refusals: type[Refusal]) -> dict[int | str, dict[str, Any]]:

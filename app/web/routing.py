@@ -1,13 +1,12 @@
 """FastAPI documents these routes but does not stand in their way."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
@@ -39,22 +38,21 @@ class LeanRoute(APIRoute):
         self.app = answer
 
 
-class Shortcut:
-    """Takes a request whose method and path are exactly a lean route's straight there; others go on to FastAPI.
+class ExactRoutes:
+    """Takes a request whose method and path are exactly a lean route's straight there; others go to the router.
 
-    FastAPI's middleware and its search for a route have nothing to do for a lean route, and take about a tenth of what
-    a small image takes in all. What a route raises meets the envelope either way.
+    The router's search takes half of what all of routing takes of a small image's time.
     """
 
-    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
-        self._app = app
-        lean = [route for route in routes if isinstance(route, LeanRoute) and not route.param_convertors]
+    def __init__(self, router: APIRouter) -> None:
+        self._router = router
+        lean = [route for route in router.routes if isinstance(route, LeanRoute) and not route.param_convertors]
         self._routes = {(method, route.path): route for route in lean for method in route.methods or ()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self._routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
         if route is None:
-            await self._app(scope, receive, send)
+            await self._router(scope, receive, send)
         else:
             scope["route"] = route
             await route.app(scope, receive, send)

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from app.detection.images import Preprocessing, decode_image
 from app.errors import Refusal, UndecodableImage
-from app.judging.judge import _decode_slice
+from app.judging.decoding import _decode_slice
 from app.main import create_app
 from app.settings import Settings
 from testing import hostile_files as make

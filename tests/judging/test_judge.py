@@ -65,7 +65,7 @@ def test_more_requests_than_may_wait_are_refused_at_once(tiny_detector: Detector
 def test_a_request_past_its_deadline_is_given_up_and_its_image_is_not_decoded(tiny_detector: Detector) -> None:
     async def scenario() -> None:
         judge = judge_of(tiny_detector, request_timeout_seconds=0.05)
-        async with occupied(judge.light):
+        async with occupied(judge.decoder.light):
             with judge.admit(stay) as turn, pytest.raises(DeadlineExceeded):
                 await turn.judge(noise(300))
         judge.close()
@@ -105,7 +105,7 @@ def test_images_of_every_size_give_what_the_detector_gives(tiny_detector: Detect
 def test_large_decodes_take_turns_while_small_ones_pass(tiny_detector: Detector) -> None:
     async def scenario() -> None:
         judge = judge_of(tiny_detector)
-        async with occupied(judge.heavy) as release:
+        async with occupied(judge.decoder.heavy) as release:
             with judge.admit(stay) as large, judge.admit(stay) as small:
                 waiting = asyncio.create_task(large.judge(picture(3000, "RGBA")))
                 await small.judge(noise(300))
@@ -121,7 +121,7 @@ def test_large_decodes_take_turns_while_small_ones_pass(tiny_detector: Detector)
 def test_on_one_core_an_ordinary_jpeg_needs_no_thread(tiny_detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         judge = judge_of(tiny_detector)
-        async with occupied(judge.light) as release:
+        async with occupied(judge.decoder.light) as release:
             with judge.admit(stay) as turn:
                 await asyncio.wait_for(turn.judge(noise(400, image_format="JPEG")), 2)
             with judge.admit(stay) as one, judge.admit(stay) as other:
@@ -134,7 +134,7 @@ def test_on_one_core_an_ordinary_jpeg_needs_no_thread(tiny_detector: Detector, m
                 await asyncio.gather(large, heavy_for_its_pixels)
         judge.close()
 
-    monkeypatch.setattr("app.judging.judge.usable_cores", lambda: 1)
+    monkeypatch.setattr("app.judging.decoding.usable_cores", lambda: 1)
     asyncio.run(scenario())
 
 
@@ -155,7 +155,7 @@ def test_a_request_keeps_its_artifact_when_another_is_loaded_meanwhile(tiny_dete
     async def scenario() -> None:
         judge = judge_of(tiny_detector)
         other = Detector(load_artifact(write_tiny_artifact(tmp_path / "other", threshold=0.25)))
-        async with occupied(judge.light) as release:
+        async with occupied(judge.decoder.light) as release:
             with judge.admit(stay) as turn:
                 batch = asyncio.create_task(turn.judge_all([picture(), noise(300)]))
                 await asyncio.sleep(0)

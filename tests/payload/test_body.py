@@ -10,7 +10,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
 from app.errors import BodyTooSlow, CompressedBody, MalformedRequest, Overloaded, TooManyBytes
-from app.payload.body import BodyReader, is_multipart, parse_multipart
+from app.payload.body import BodyReader
+from app.payload.multipart import is_multipart, parse_multipart
 from app.settings import Settings
 
 FORM = Headers({"content-type": "multipart/form-data; boundary=cut"})

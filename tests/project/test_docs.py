@@ -1,9 +1,10 @@
-"""The README says what is there, and its commands run."""
+"""README and docs say what is there, and their commands run."""
 
 import json
 import re
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
@@ -14,41 +15,52 @@ from testing.paths import ROOT
 from testing.servers import Server
 
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+ALL = "\n".join(page.read_text() for page in PAGES)
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_setting_stands_in_the_table_of_settings(name: str) -> None:
-    assert f"| `{PREFIX}{name.upper()}` |" in README
+    assert f"| `{PREFIX}{name.upper()}` |" in (ROOT / "docs/running.md").read_text()
 
 
-def test_every_setting_named_in_the_readme_exists() -> None:
+def test_every_setting_that_the_documentation_names_exists() -> None:
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    assert set(re.findall(r"GATE_[A-Z_]+[A-Z]", README)) <= known
+    assert set(re.findall(r"GATE_[A-Z_]+[A-Z]", ALL)) <= known
 
 
-def test_every_route_stands_in_the_readme(client: TestClient) -> None:
+def test_every_route_is_documented(client: TestClient) -> None:
     for path in client.get("/openapi.json").json()["paths"]:
         # Two ways of saying the same: with and without a version, and what hangs below a model.
         short = re.sub(r"/versions/\{[a-z_]+\}|/ready$", "", path) if path.startswith("/v2/models") else path
-        assert re.sub(r"\{[a-z_]+\}", "{name}", short).replace("{name}", "") in re.sub(r"\{[a-z_]+\}", "", README), path
+        assert re.sub(r"\{[a-z_]+\}", "", short) in re.sub(r"\{[a-z_]+\}", "", ALL), path
 
 
-def test_every_make_target_named_in_the_readme_exists() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z-]+)", README)) - {"it", "of", "them"} <= targets
+@each_page
+def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
+    for target in re.findall(r"\]\((?!http|#)([^)]+)\)", page.read_text()):
+        assert (page.parent / target.partition("#")[0]).exists(), target
 
 
-def test_every_file_that_the_readme_links_to_exists() -> None:
-    for target in re.findall(r"\]\((?!http|#)([^)]+)\)", README):
-        assert (ROOT / target.partition("#")[0]).exists(), target
+@each_page
+def test_every_heading_that_a_page_links_to_exists(page: Path) -> None:
+    for target, heading in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+        if not target or target.endswith(".md"):
+            assert heading in headings(page.parent / target if target else page), f"{target}#{heading}"
 
 
-def test_every_heading_that_the_readme_links_to_exists() -> None:
-    headings = {
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    return {
         re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
-        for heading in re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+        for heading in re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     }
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 170
+    assert len(README.split()) <= 1900
 
 
 def test_the_first_curl_answers_what_the_readme_shows() -> None:
@@ -63,13 +75,13 @@ def test_the_first_curl_answers_what_the_readme_shows() -> None:
     assert answer == shown
 
 
-def test_the_readme_trains_with_options_that_exist() -> None:
+def test_the_documentation_trains_with_options_that_exist() -> None:
     from training.__main__ import _parser
 
-    for line in re.findall(r"python -m training ([^`\n#]*)", README):
+    for line in re.findall(r"python -m training ([^`\n#]*)", ALL):
         _parser().parse_args(shlex.split(line))
 
 
 def test_code_blocks_in_bash_are_valid() -> None:
-    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL):
+    for block in re.findall(r"```bash\n(.*?)```", ALL, re.DOTALL):
         subprocess.run(["bash", "-n"], input=block, text=True, check=True)

@@ -20,7 +20,9 @@ def without_comments(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "document", [*ROOT.glob("*.md"), ROOT / "app/settings.py", ROOT / "Dockerfile"], ids=lambda path: path.name
+    "document",
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "app/settings.py", ROOT / "Dockerfile"],
+    ids=lambda path: path.name,
 )
 def test_every_make_target_that_is_spoken_of_exists(document: Path) -> None:
     # In backquotes, or as a command: at the start of a line or after "&&" and "$".

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from app.detection.artifact import Architecture
-from training.__main__ import DEFAULTS
 from training.model.autoencoders import ARCHITECTURES, build, describe
+from training.plan import DEFAULTS
 
 SMALL = [("gate", 32), ("ae", 1), ("vae", 2), ("cvae", 1)]
 

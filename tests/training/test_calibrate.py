@@ -7,11 +7,12 @@ from scipy.stats import beta
 
 from app.detection.artifact import Architecture
 from training.errors import TrainingError
-from training.fitting.calibrate import calibrate, least_calibration_size, make_promise, rate_with_confidence
+from training.fitting.calibrate import calibrate
 from training.fitting.calibrate import uncalibrated_detector as detector_of
 from training.model.autoencoders import build
 from training.model.export import export_graph
 from training.model.scores import LossScore, ScoredAutoencoder
+from training.promise import least_calibration_size, make_promise, rate_with_confidence
 
 
 @pytest.fixture(scope="module")

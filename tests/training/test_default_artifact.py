@@ -14,9 +14,9 @@ from training.data.dataset import circle_dataset
 from training.data.variants import ORIGINAL
 from training.fitting.calibrate import run_in_batches
 from training.fitting.evaluate import draw_families
-from training.fitting.fit import FitSettings
 from training.model.export import check_agreement, export_graph, load_checkpoint
-from training.run import Plan, train
+from training.plan import FitSettings, Plan
+from training.run import train
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from app.detection.artifact import Architecture
 from training.data.dataset import circle_dataset
 from training.errors import TrainingError
-from training.fitting.fit import FitSettings, fit, objective, to_grey_levels
+from training.fitting.fit import fit, objective, to_grey_levels
 from training.model.autoencoders import build, describe
+from training.plan import FitSettings
 
 
 @pytest.fixture(scope="module")

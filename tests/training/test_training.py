@@ -18,12 +18,12 @@ from app.detection.detector import Detector
 from app.errors import ArtifactError
 from testing.paths import ROOT
 from training.__main__ import _parser as parser
-from training.__main__ import main, make_plan
+from training.__main__ import main
 from training.data.dataset import circle_dataset
 from training.errors import TrainingError
-from training.fitting.calibrate import rate_with_confidence
-from training.fitting.fit import FitSettings
-from training.run import Plan, train
+from training.plan import FitSettings, Plan, make_plan
+from training.promise import rate_with_confidence
+from training.run import train
 
 
 def tiny_plan(output, model="gate", latent_size=2, **changes):

@@ -10,12 +10,13 @@ from app.detection.detector import MOST_AT_ONCE
 from training.data.dataset import circle_dataset, decode_variants
 from training.data.variants import parse_variants
 from training.fitting.calibrate import run_in_batches, uncalibrated_detector
-from training.fitting.fit import FitSettings, fit
+from training.fitting.fit import fit
 from training.fitting.fit_views import MOST_GAUSSIANS, _fit_gaussians, fit_views, joined
 from training.model.autoencoders import build
 from training.model.export import check_agreement, export_graph
 from training.model.scores import ScoredAutoencoder, Verdict, score_images
 from training.model.views import VIEWS, Measurements, NearestGaussian, Views
+from training.plan import FitSettings
 
 
 @pytest.fixture(scope="module")

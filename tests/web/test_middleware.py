@@ -11,12 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import Overloaded
 from app.telemetry.metrics import Metrics
-from app.web.middleware import Envelope
+from app.web.middleware import RequestMiddleware
 from app.web.tokens import TokenCheck
 
 
 def enveloped(app: ASGIApp) -> TestClient:
-    return TestClient(Envelope(app, TokenCheck([]), Metrics()))
+    return TestClient(RequestMiddleware(app, TokenCheck([]), Metrics()))
 
 
 def raising(error: BaseException) -> ASGIApp:
@@ -90,5 +90,5 @@ def test_a_client_that_went_away_gets_nothing_and_one_cut_off_by_the_stop_a_prob
         raise AssertionError
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    asyncio.run(Envelope(raising(error), TokenCheck([]), Metrics())(scope, receive, send))
+    asyncio.run(RequestMiddleware(raising(error), TokenCheck([]), Metrics())(scope, receive, send))
     assert [message["status"] for message in messages if message["type"] == "http.response.start"] == sent

@@ -7,18 +7,18 @@ from testing.pictures import circle_picture
 
 
 async def out_of_order(scope: Scope, receive: Receive, send: Send) -> None:
-    raise AssertionError("the framework was asked")
+    raise AssertionError("the router was asked")
 
 
-def test_exactly_a_lean_route_is_reached_past_the_framework(make_client: Callable[..., TestClient]) -> None:
+def test_exactly_a_lean_route_is_reached_past_the_router(make_client: Callable[..., TestClient]) -> None:
     client = make_client()
-    shortcut = client.app.middleware_stack._app  # type: ignore[attr-defined]
-    framework, shortcut._app = shortcut._app, out_of_order
+    exact = client.app.middleware_stack._app  # type: ignore[attr-defined]
+    router, exact._router = exact._router, out_of_order
     assert client.post("/v1/predict?reconstruction=none", content=circle_picture()).status_code == 200
     assert client.post("/v1/predict", content=b"no image").status_code == 415
     assert client.get("/livez").status_code == 200
     assert client.get("/docs").status_code == 500
-    shortcut._app = framework
+    exact._router = router
     assert client.get("/v1/predict").status_code == 405
     assert client.get("/docs").status_code == 200
     assert '"/v1/predict"' in client.get("/metrics").text

@@ -9,7 +9,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["python_multipart", "app.payload.body"]):
-    from app.payload.body import parse_multipart
+    from app.payload.multipart import parse_multipart
 from starlette.datastructures import Headers
 
 from app.errors import MalformedRequest

@@ -1,0 +1,148 @@
+"""Files -> what the network sees: small ones decoded in place, others in threads, heavy ones one at a time."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import perf_counter
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.detection.images import OpenedImage, Preprocessing, decode_image, open_image, to_grayscale
+from app.errors import Refusal
+from app.judging.queues import Lane, Patience
+from app.settings import Settings, usable_cores
+
+T = TypeVar("T")
+Pixels = NDArray[np.float32]
+
+# Up to these sizes a decode takes less time than handing it to a thread and back.
+_IN_PLACE_BYTES = 16 * 2**10
+_IN_PLACE_PIXELS = 256 * 256
+# With one core for each process a thread gains nothing; but the event loop should not stand still for long: an ordinary
+# JPEG of this size takes 3 ms, other formats several times as much.
+_IN_PLACE_JPEG_BYTES = 256 * 2**10
+_IN_PLACE_JPEG_PIXELS = 2**20
+# A decode that takes more memory than this waits until no other such decode runs; lighter ones pass it.
+_HEAVY_BYTES = 48 * 2**20
+_LIGHT_THREADS = 2
+# A batch gives its thread back after this long and queues again, so that single images need not wait for all of it.
+_SLICE_SECONDS = 0.05
+
+
+class Decoder:
+    """Decodes the files of one app's requests, and alone decides where each of them is decoded.
+
+    Attributes:
+        light: Threads for decodes that take little memory.
+        heavy: One thread for those that take much.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """
+        Args:
+            settings: Of these, `max_image_pixels`, and `workers`, which share the cores.
+        """
+        self._max_pixels = settings.max_image_pixels
+        self._has_spare_core = usable_cores() > settings.workers
+        self.light = Lane("decode", _LIGHT_THREADS)
+        self.heavy = Lane("decode-large", 1)
+
+    async def decode(self, data: bytes, preprocessing: Preprocessing, patience: Patience) -> Pixels:
+        """Decodes one file.
+
+        Returns:
+            (28, 28), grey levels in [0, 1].
+
+        Raises:
+            Refusal: What opening and decoding it raise.
+            DeadlineExceeded, ClientDisconnect: It waited in vain for a thread.
+        """
+        image = self._opened_in_place(data)
+        if image is not None:
+            return to_grayscale(image, preprocessing)
+        pixels = await self.run(partial(_decode_if_light, data, self._max_pixels, preprocessing), patience)
+        return await self._decode_heavy(data, preprocessing, patience) if pixels is None else pixels
+
+    async def decode_all(
+        self, files: Sequence[bytes], preprocessing: Preprocessing, patience: Patience
+    ) -> list[Pixels | Refusal]:
+        """Decodes several files in threads, each to the same numbers as `decode` does.
+
+        Returns:
+            In order, (28, 28) grey levels, or the refusal of a file that cannot be decoded.
+        """
+        decoded: list[Pixels | Refusal] = []
+        while len(decoded) < len(files):
+            rest = files[len(decoded) :]
+            done = await self.run(partial(_decode_slice, rest, self._max_pixels, preprocessing), patience)
+            decoded += done
+            if not done:
+                decoded.append(await self._decode_heavy_or_refuse(rest[0], preprocessing, patience))
+        return decoded
+
+    async def run(self, work: Callable[[], T], patience: Patience) -> T:
+        """Runs other blocking work of a request in one of the threads for light decodes."""
+        return await patience.run(self.light, work)
+
+    def close(self) -> None:
+        """Takes no more work."""
+        self.light.close()
+        self.heavy.close()
+
+    def _opened_in_place(self, data: bytes) -> OpenedImage | None:
+        """The opened file if decoding it takes so little time that a thread is not worth it, else None.
+
+        Larger files are not even opened in the event loop.
+        """
+        if len(data) > (_IN_PLACE_BYTES if self._has_spare_core else _IN_PLACE_JPEG_BYTES):
+            return None
+        image = open_image(data, self._max_pixels)
+        pixels = image.width * image.height
+        if pixels <= _IN_PLACE_PIXELS and len(data) <= _IN_PLACE_BYTES:
+            return image
+        is_quick = not self._has_spare_core and image.is_streamed and pixels <= _IN_PLACE_JPEG_PIXELS
+        return image if is_quick else None
+
+    async def _decode_heavy(self, data: bytes, preprocessing: Preprocessing, patience: Patience) -> Pixels:
+        # Opened again, because an opened image that waits would keep its copy of the file all the while.
+        return await patience.run(self.heavy, partial(decode_image, data, preprocessing, self._max_pixels))
+
+    async def _decode_heavy_or_refuse(
+        self, data: bytes, preprocessing: Preprocessing, patience: Patience
+    ) -> Pixels | Refusal:
+        try:
+            return await self._decode_heavy(data, preprocessing, patience)
+        except Refusal as refusal:
+            if refusal.status >= 500:
+                raise
+            return _to_keep(refusal)
+
+
+def _to_keep(refusal: Refusal) -> Refusal:
+    """The refusal without its traceback, whose frames hold a copy of the file."""
+    return refusal.with_traceback(None)
+
+
+def _decode_if_light(data: bytes, max_pixels: int, preprocessing: Preprocessing) -> Pixels | None:
+    """What the network sees, or None if decoding takes so much memory that the image has to wait its turn."""
+    image = open_image(data, max_pixels)
+    return None if image.memory_bytes > _HEAVY_BYTES else to_grayscale(image, preprocessing)
+
+
+def _decode_slice(files: Sequence[bytes], max_pixels: int, preprocessing: Preprocessing) -> list[Pixels | Refusal]:
+    """Decodes files from the first on, until time is up or a heavy one comes; the result is empty if the first is."""
+    done: list[Pixels | Refusal] = []
+    end = perf_counter() + _SLICE_SECONDS
+    for data in files:
+        try:
+            pixels = _decode_if_light(data, max_pixels, preprocessing)
+        except Refusal as refusal:
+            done.append(_to_keep(refusal))
+        else:
+            if pixels is None:
+                break
+            done.append(pixels)
+        if perf_counter() > end:
+            break
+    return done

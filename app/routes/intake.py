@@ -1,0 +1,80 @@
+"""The way of a request's images to the judge, the same for every route."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from app.errors import Refusal
+from app.judging.decoding import Pixels
+from app.judging.judge import Admission, Judge, Judgement
+from app.payload.body import BodyReader
+
+Found = TypeVar("Found")
+Result = TypeVar("Result")
+
+# Parsing up to this size takes less time than handing it to a thread and back.
+FORM_IN_PLACE_BYTES = 2**20
+JSON_IN_PLACE_BYTES = 2**16
+
+
+async def take_in(
+    request: Request,
+    parse: Callable[[bytes], Found],
+    judge: Callable[[Admission, Found], Awaitable[Result]],
+    in_place_bytes: int = JSON_IN_PLACE_BYTES,
+) -> Result:
+    """Reads a request's body within its budget, admits the request, parses the body and judges what is in it.
+
+    Args:
+        request: Its app's state has `judge` and `bodies`.
+        parse: Finds the images in a whole body.
+        judge: Judges them, and returns what the route answers with.
+        in_place_bytes: A larger body is parsed in a thread.
+
+    Raises:
+        Refusal: What reading, admitting, parsing and judging raise.
+        ClientDisconnect: The client went away.
+    """
+    bodies: BodyReader = request.app.state.bodies
+    judges: Judge = request.app.state.judge
+    with bodies.hold() as reservation:
+        body = await bodies.read(request.headers, request.receive, reservation)
+        with judges.admit(request.receive) as admission:
+            found = await parse_body(admission, parse, body, in_place_bytes)
+            del body  # a part is a copy: waiting with both would double what an upload takes
+            return await judge(admission, found)
+
+
+async def parse_body(
+    admission: Admission, parse: Callable[[bytes], Found], body: bytes, in_place_bytes: int = JSON_IN_PLACE_BYTES
+) -> Found:
+    """Parses a body, a large one in a thread."""
+    return parse(body) if len(body) <= in_place_bytes else await admission.run(partial(parse, body))
+
+
+async def judge_found(admission: Admission, files: Sequence[bytes], pixels: Pixels | None = None) -> list[Judgement]:
+    """Judges all images of a request, of which each must be usable.
+
+    Args:
+        files: Encoded images.
+        pixels: (N, 28, 28), grey levels in [0, 1].
+
+    Returns:
+        A judgement for each file, then for each of `pixels`.
+
+    Raises:
+        Refusal: Of the first file that cannot be judged.
+    """
+    judgements: list[Judgement] = []
+    if len(files) == 1:
+        judgements.append(await admission.judge(files[0]))
+    elif files:
+        for outcome in await admission.judge_all(files):
+            if isinstance(outcome, Refusal):
+                raise outcome
+            judgements.append(outcome)
+    if pixels is not None and len(pixels):
+        judgements += await admission.judge_pixels(list(pixels))
+    return judgements
