@@ -41,10 +41,11 @@ run: .venv/.installed  ## Serve the default artifact on HOST:PORT (127.0.0.1:800
 test: lint  ## Lint, types and tests
 	$(DEV) -m pytest -m "not slow"
 
-lint: .venv-dev/.installed  ## ruff and mypy alone
+lint: .venv-dev/.installed  ## ruff, mypy and the rule between the rooms
 	$(DEV) -m ruff check .
 	$(DEV) -m ruff format --check .
 	$(DEV) -m mypy --strict app training
+	.venv-dev/bin/lint-imports --cache-dir .ruff_cache/imports
 
 test-container: .venv-dev/.installed  ## Build the image and run it, locked down
 	tests/project/container.sh $(DEV) -m pytest -m container -s

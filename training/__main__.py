@@ -8,33 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
+from typing import NoReturn
 
 from training.data.variants import Variant, parse_variants
-
-if TYPE_CHECKING:
-    from training.run import Plan
-
-
-class Defaults(NamedTuple):
-    """What a model is trained with unless told otherwise."""
-
-    latent_size: int
-    circles: int
-    epochs: int | None
-    batch_size: int = 32
-    learning_rate: float = 3e-4
-    score: Literal["views", "loss"] = "loss"
-    variants: str = "none"
-
-
-# The last three rows are the tutorial's.
-DEFAULTS = {
-    "gate": Defaults(32, 4000, epochs=None, batch_size=128, learning_rate=1e-3, score="views", variants="default"),
-    "ae": Defaults(1, 1000, epochs=10),
-    "vae": Defaults(1, 1000, epochs=30),
-    "cvae": Defaults(1, 1000, epochs=30),
-}
+from training.plan import DEFAULTS, make_plan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,38 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     print(f"Serve it: GATE_ARTIFACT={plan.output} make run")
     return 0
-
-
-def make_plan(options: argparse.Namespace) -> "Plan":
-    """The parsed command line with its gaps filled in."""
-    from training.fitting.fit import FitSettings
-    from training.run import Plan
-
-    defaults = DEFAULTS[options.model]
-    stem = options.data.resolve().name if options.data else "circles"
-    if options.model != "gate":
-        stem += f"-{options.model}"  # the tutorial's models do not replace the default artifact
-    name = options.name or _as_name(options.output.resolve().name if options.output else stem)
-    return Plan(
-        output=options.output or Path("model_artifacts") / name,
-        name=name,
-        model=options.model,
-        latent_size=options.latent_size or defaults.latent_size,
-        fit=FitSettings(
-            epochs=options.epochs or defaults.epochs,
-            batch_size=options.batch_size or defaults.batch_size,
-            learning_rate=options.learning_rate or defaults.learning_rate,
-            one_cycle=options.model == "gate",
-            loss=options.loss,
-        ),
-        score=options.score or defaults.score,
-        variants=options.variants or parse_variants(defaults.variants),
-        seed=options.seed,
-        target_false_positive_rate=options.target_false_positive_rate,
-        data=options.data,
-        anomalies=options.anomalies,
-        count=options.count or defaults.circles,
-    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -180,11 +125,6 @@ def _name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text):
         raise argparse.ArgumentTypeError(f"{text!r}: use up to 64 letters, digits, '.', '_' and '-'")
     return text
-
-
-def _as_name(text: str) -> str:
-    """The nearest name to a folder's."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:64] or "gate"
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:

@@ -2,9 +2,9 @@
 
 import importlib.metadata
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,74 +22,23 @@ from app.detection.artifact import (
     write_artifact,
 )
 from app.detection.detector import Detector
-from training.data.dataset import (
-    CALIBRATION_CIRCLES,
-    TEST_CIRCLES,
-    Dataset,
-    Part,
-    circle_dataset,
-    decode_folder,
-    decode_variants,
-    folder_dataset,
-)
-from training.data.variants import ORIGINAL, SAME_PIXELS, Variant
-from training.fitting.calibrate import calibrate, make_promise, uncalibrated_detector
-from training.fitting.evaluate import IMAGES_PER_FAMILY, draw_families, evaluate
-from training.fitting.fit import FitSettings, fit
+from training.data.dataset import Dataset, Part, circle_dataset, decode_folder, decode_variants, folder_dataset
+from training.data.variants import SAME_PIXELS
+from training.fitting.calibrate import calibrate, uncalibrated_detector
+from training.fitting.evaluate import draw_families, evaluate
+from training.fitting.fit import fit
 from training.fitting.fit_views import fit_views
 from training.model.autoencoders import build, describe
 from training.model.export import check_agreement, export_graph, load_checkpoint, save_checkpoint
 from training.model.scores import LossScore, ScoredAutoencoder
+from training.plan import Plan
+from training.promise import make_promise
 from training.report.judgements import YOUR_ANOMALIES, Findings
 from training.report.write import write_report
 
 # One training image in eight is not fitted, but sets the scale of what is.
 _HELD_OUT_EVERY = 8
 _LIBRARIES = ("matplotlib", "numpy", "onnx", "onnxruntime", "onnxscript", "pillow", "safetensors", "torch")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything that decides what a run makes.
-
-    Attributes:
-        output: The artifact folder.
-        name: Of the artifact, as clients see it.
-        model: A name in `training.model.autoencoders.ARCHITECTURES`.
-        latent_size: Width of its bottleneck.
-        fit: How to fit it.
-        score: What is compared with the threshold: the loss alone, or the gate's views.
-        variants: The permitted ways of sending a normal image.
-        seed: Of the data, the weights and the fitting.
-        target_false_positive_rate: In (0, 1).
-        data: A folder of images; None draws circles.
-        anomalies: A folder of the user's own bad examples; only the report looks at them.
-        count: Circles to train on.
-        calibration_count: Circles to calibrate on.
-        test_count: Circles to test on.
-        family_count: Drawn anomalies of each family.
-    """
-
-    output: Path
-    name: str
-    model: Literal["gate", "ae", "vae", "cvae"]
-    latent_size: int
-    fit: FitSettings
-    score: Literal["views", "loss"] = "loss"
-    variants: tuple[Variant, ...] = (ORIGINAL,)
-    seed: int = 0
-    target_false_positive_rate: float = 0.01
-    data: Path | None = None
-    anomalies: Path | None = None
-    count: int = 1000
-    calibration_count: int = CALIBRATION_CIRCLES
-    test_count: int = TEST_CIRCLES
-    family_count: int = IMAGES_PER_FAMILY
-
-    @property
-    def architecture(self) -> Architecture:
-        """Of the network, as the manifest records it."""
-        return describe(self.model, self.latent_size, self.fit.loss)
 
 
 def train(plan: Plan) -> Artifact:
@@ -112,7 +61,7 @@ def train(plan: Plan) -> Artifact:
     model, epoch_losses = _fit(plan, dataset)
 
     def fill(folder: Path) -> dict[str, Any]:
-        written, detector = _write_model(folder, model, plan.architecture)
+        written, detector = _write_model(folder, model, _architecture(plan))
         check_agreement(written, detector, dataset.test.images)
         calibration = calibrate(detector, _sent(plan, dataset.calibration, dataset), promise)
         np.save(folder / CALIBRATION, calibration.scores)
@@ -127,11 +76,15 @@ def train(plan: Plan) -> Artifact:
     return write_artifact(plan.output, fill)
 
 
+def _architecture(plan: Plan) -> Architecture:
+    return describe(plan.model, plan.latent_size, plan.fit.loss)
+
+
 def _fit(plan: Plan, dataset: Dataset) -> tuple[ScoredAutoencoder, list[float]]:
     """Network and score, from the training part alone."""
     variants = [variant for variant in plan.variants if variant.name not in SAME_PIXELS]
     images = decode_variants(dataset.train.originals, variants, dataset.preprocessing, plan.seed)
-    autoencoder = build(plan.architecture, plan.seed)
+    autoencoder = build(_architecture(plan), plan.seed)
     if plan.score == "loss":
         return ScoredAutoencoder(autoencoder, LossScore()), fit(autoencoder, _flat(images), plan.fit, plan.seed)
     held_out = np.arange(images.shape[1]) % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
@@ -165,7 +118,7 @@ def _manifest_fields(
 ) -> dict[str, Any]:
     return {
         "name": plan.name,
-        "architecture": plan.architecture,
+        "architecture": _architecture(plan),
         "score": model.scorer.description,
         "preprocessing": PreprocessingRecord(**asdict(dataset.preprocessing)),
         "threshold": threshold,

@@ -18,13 +18,12 @@ from app.errors import Refusal
 from training.data.circles import draw_circles, random_circles
 from training.data.variants import Variant
 from training.errors import TrainingError
-from training.fitting.calibrate import least_calibration_size
+from training.plan import CALIBRATION_CIRCLES, TEST_CIRCLES
+from training.promise import least_calibration_size
 
 # A file in memory (a drawn circle) or on disk (read again when needed: a folder of photos may not fit).
 Original = bytes | Path
 
-CALIBRATION_CIRCLES = 2000
-TEST_CIRCLES = 1000
 # Of a folder; training gets the rest.
 CALIBRATION_SHARE, TEST_SHARE = 0.25, 0.15
 # The service's default, GATE_MAX_IMAGE_PIXELS: what it would refuse is no example of what it should accept.

@@ -15,7 +15,6 @@ from training.data.anomalies import FAMILIES, Family
 from training.data.dataset import decode
 from training.fitting.calibrate import run_in_batches
 
-IMAGES_PER_FAMILY = 100
 # Of drawing anomalies; the same for every run, so that two artifacts are compared on the same pictures.
 FAMILY_SEED = 20_000
 

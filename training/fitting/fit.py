@@ -1,8 +1,6 @@
 """The training loop: fits an autoencoder to the training images, and to nothing else."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,38 +14,10 @@ from tqdm import tqdm
 from app.detection.images import SIDE
 from training.errors import TrainingError
 from training.model.autoencoders import Autoencoder, DenoisingAutoencoder, VariationalAutoencoder
+from training.plan import FitSettings
 
-# How long the gate's own network learns: about as many passes, but neither too few steps for a small folder nor
-# more than a large one needs.
-_PASSES, _LEAST_STEPS, _MOST_STEPS = 40, 5_000, 20_000
 # Lines that a run prints at most, beside its progress bar.
 _MOST_LINES = 50
-
-
-@dataclass(frozen=True, slots=True)
-class FitSettings:
-    """How to fit; the defaults are the tutorial's.
-
-    Attributes:
-        epochs: Passes over the training images; None for as many as their number asks for.
-        batch_size: Images a step.
-        learning_rate: Adam's; with one cycle the highest.
-        one_cycle: Raise the learning rate to its height and let it fall to nothing, rather than keep it.
-        loss: "mse", or "bce" for a network that ends in a sigmoid.
-    """
-
-    epochs: int | None = 10
-    batch_size: int = 32
-    learning_rate: float = 3e-4
-    one_cycle: bool = False
-    loss: Literal["mse", "bce"] = "mse"
-
-    def epochs_for(self, count: int) -> int:
-        """Passes over `count` images."""
-        if self.epochs is not None:
-            return self.epochs
-        steps = min(_MOST_STEPS, max(_LEAST_STEPS, _PASSES * count // self.batch_size))
-        return math.ceil(steps * self.batch_size / count)
 
 
 def fit(autoencoder: Autoencoder, images: NDArray[np.uint8], settings: FitSettings, seed: int) -> list[float]:

@@ -1,0 +1,70 @@
+"""What a number of calibration images can promise about the false-positive rate.
+
+If a new normal image and n calibration images are exchangeable, the new score exceeds the k-th smallest calibration
+score with probability (n + 1 - k) / (n + 1) on average over calibration sets (Vovk 2012; Angelopoulos and Bates,
+arXiv 2107.07511). For one given calibration set that rate is a draw from Beta(n + 1 - k, k), at most.
+"""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from app.detection.artifact import Promise
+from training.errors import TrainingError
+
+_CONFIDENCE = 0.9
+
+
+def least_calibration_size(rate: float) -> int:
+    """The fewest calibration images that can promise a false-positive rate in (0, 1)."""
+    return math.ceil(1 / Fraction(str(rate))) - 1
+
+
+def make_promise(size: int, rate: float) -> Promise:
+    """What `size` calibration images (per variant) can promise.
+
+    Args:
+        size: Calibration images per variant.
+        rate: The target false-positive rate, in (0, 1).
+
+    Raises:
+        TrainingError: They are too few for this rate.
+    """
+    # As a fraction: 100 * (1 - 0.01) in floating point may land just above 99, and the rank one too high.
+    rank = math.ceil((size + 1) * (1 - Fraction(str(rate))))
+    if rank > size:
+        raise TrainingError(
+            f"{size} calibration images cannot promise a false-positive rate of {rate:g}: "
+            f"it takes at least {least_calibration_size(rate)}."
+        )
+    confident = rate_with_confidence(size, rank)
+    return Promise(
+        target_false_positive_rate=rate,
+        rate_with_90_percent_confidence=round(confident, 6),
+        calibration_size=size,
+        rank=rank,
+        words=(
+            "Of normal images like the training images, sent in any of the permitted ways, at most "
+            f"{100 * rate:.3g}% are refused on average; for the {size} images that set this threshold, the rate is at "
+            f"most {100 * confident:.3g}% with 90% confidence."
+        ),
+    )
+
+
+def rate_with_confidence(size: int, rank: int) -> float:
+    """The 90% quantile of Beta(size + 1 - rank, rank): the false-positive rate that holds with that confidence.
+
+    By bisection on the binomial tail that equals it, since SciPy would be a dependency for this one number:
+    P(Beta(a, n + 1 - a) <= q) = P(Binomial(n, q) >= a).
+    """
+    # log of "n choose j" for every j below a = size + 1 - rank.
+    odds = np.log(size - np.arange(size - rank)) - np.log(1 + np.arange(size - rank))
+    log_choices = np.concatenate(([0.0], np.cumsum(odds)))
+    counts = np.arange(len(log_choices))
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        rate = (low + high) / 2
+        below = np.exp(log_choices + counts * math.log(rate) + (size - counts) * math.log1p(-rate)).sum()
+        low, high = (rate, high) if below > 1 - _CONFIDENCE else (low, rate)
+    return high
