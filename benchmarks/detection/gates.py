@@ -5,13 +5,13 @@ import torch
 
 from benchmarks.detection.measures import Score, score_of
 from benchmarks.detection.pictures import Images
-from training.__main__ import DEFAULTS
 from training.fitting.calibrate import uncalibrated_detector
-from training.fitting.fit import FitSettings, fit
+from training.fitting.fit import fit
 from training.fitting.fit_views import fit_views
 from training.model.autoencoders import Autoencoder, build, describe
 from training.model.export import export_graph
 from training.model.scores import LossScore, ScoredAutoencoder, Scorer
+from training.plan import DEFAULTS, FitSettings
 
 
 def split(images: Images) -> tuple[Images, Images]:

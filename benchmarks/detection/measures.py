@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from app.detection.detector import Detector
 from benchmarks.detection.pictures import ANOMALY_VARIANTS, Groups, Images, Scale, anomalies, resolvable, test_circles
-from training.fitting.calibrate import make_promise, run_in_batches
+from training.fitting.calibrate import run_in_batches
 from training.fitting.evaluate import auroc, wilson_interval
+from training.promise import make_promise
 
 Scores = NDArray[np.float32]
 Score = Callable[[Images], Scores]

@@ -6,7 +6,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from app.detection.images import Preprocessing, decode_image
-from app.payload.body import is_multipart, parse_multipart
+from app.payload.multipart import is_multipart, parse_multipart
 
 _PREPROCESSING = Preprocessing()
 _MAX_PIXELS = 25_000_000

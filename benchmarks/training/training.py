@@ -24,8 +24,9 @@ from app.detection.images import SIDE, Preprocessing
 from benchmarks.training.drawing import draw_on_new_figure
 from training.data.circles import Circle, draw_circles, random_circles
 from training.data.dataset import decode
-from training.fitting.fit import FitSettings, fit
+from training.fitting.fit import fit
 from training.model.autoencoders import build, describe
+from training.plan import FitSettings
 
 SEED = 0
 
