@@ -44,7 +44,7 @@ test: lint  ## Lint, types and tests
 lint: .venv-dev/.installed  ## ruff, mypy and the rule between the rooms
 	$(DEV) -m ruff check .
 	$(DEV) -m ruff format --check .
-	$(DEV) -m mypy --strict app training
+	$(DEV) -m mypy --strict app training testing
 	.venv-dev/bin/lint-imports --cache-dir .ruff_cache/imports
 
 test-container: .venv-dev/.installed  ## Build the image and run it, locked down

@@ -30,7 +30,12 @@ def tiny_graph(reconstruction_level: float = 1.0) -> bytes:
         "axes": np.array([1, 2, 3]),
         "column": np.array([-1, 1]),
     }
-    outputs = {"reconstruction": ["N", 1, 28, 28], "loss": ["N"], "score": ["N"], "views": ["N", 1]}
+    outputs: dict[str, list[str | int]] = {
+        "reconstruction": ["N", 1, 28, 28],
+        "loss": ["N"],
+        "score": ["N"],
+        "views": ["N", 1],
+    }
     graph = helper.make_graph(
         nodes,
         "tiny",
@@ -40,7 +45,8 @@ def tiny_graph(reconstruction_level: float = 1.0) -> bytes:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    serialized: bytes = model.SerializeToString()
+    return serialized
 
 
 def write_tiny_artifact(folder: Path, threshold: float = 0.5, **changes: Any) -> Path:

@@ -16,8 +16,8 @@ def picture(
     side: int = 28, mode: str = "L", image_format: str = "PNG", level: int = 255, width: int | None = None
 ) -> bytes:
     """A file of one grey level."""
-    color = {"L": level, "RGB": (level,) * 3, "RGBA": (level, level, level, 255)}[mode]
-    return encoded(Image.new(mode, (width or side, side), color), image_format)
+    colors: dict[str, Any] = {"L": level, "RGB": (level,) * 3, "RGBA": (level, level, level, 255)}
+    return encoded(Image.new(mode, (width or side, side), colors[mode]), image_format)
 
 
 def circle_picture(side: int = 100) -> bytes:

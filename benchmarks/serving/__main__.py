@@ -18,10 +18,11 @@ from tqdm import tqdm
 
 from app.settings import read_settings
 from benchmarks.installed import installed_bytes
-from benchmarks.serving.contestants import ROOT, Contestant, Server, contestants, running
+from benchmarks.serving.contestants import Contestant, Server, contestants, running
 from benchmarks.serving.load import load
 from benchmarks.serving.report import NAMES, write_report
 from benchmarks.serving.workloads import Workload, workloads
+from testing.paths import ROOT
 
 CONCURRENCIES = (1, 16, 64)
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "serving.json"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from testing.servers import ROOT, Server
+from testing.paths import ROOT
+from testing.servers import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.fuzz]
 

@@ -20,9 +20,10 @@ from PIL import Image
 
 from app.offline.local import ScoringError
 from testing.artifacts import write_tiny_artifact
+from testing.paths import ROOT
 from testing.pictures import circle_picture, encoded, picture
 from testing.ray_cluster import Cluster
-from testing.servers import ROOT, wait_until
+from testing.servers import wait_until
 
 pa = pytest.importorskip("pyarrow", reason="`make test-ray` installs it")
 pq = pytest.importorskip("pyarrow.parquet", reason="`make test-ray` installs it")
