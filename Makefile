@@ -24,11 +24,13 @@ $(PYTHON) -m venv $(@D)
 endef
 
 .venv/.installed: pyproject.toml constraints.txt
+	@echo "Setting up .venv: what serving needs, without PyTorch (about a minute, once)."
 	$(make_environment)
 	.venv/bin/python $(INSTALL) --editable .
 	@touch $@
 
 .venv-dev/.installed: pyproject.toml constraints.txt
+	@echo "Setting up .venv-dev: PyTorch, tests and linters (some minutes, once)."
 	$(make_environment)
 	@if [ -n "$(TORCH_INDEX)" ]; then $(DEV) $(INSTALL) --no-deps --index-url "$(TORCH_INDEX)" 'torch>=2.6,<2.14' || \
 		echo "TORCH_INDEX has no fitting PyTorch; pip's own configuration decides." >&2; fi
@@ -39,12 +41,12 @@ run: .venv/.installed  ## Serve the default artifact on HOST:PORT (127.0.0.1:800
 	@exec .venv/bin/python -m app serve --host $(HOST) --port $(PORT)
 
 test: lint  ## Lint, types and tests
-	$(DEV) -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(DEV) -m pytest -m "not slow" -n 2
 
 lint: .venv-dev/.installed  ## ruff, mypy and the rule between the rooms
 	$(DEV) -m ruff check .
 	$(DEV) -m ruff format --check .
-	$(DEV) -m mypy --strict app training testing
+	$(DEV) -m mypy --strict app imagegate training testing
 	.venv-dev/bin/lint-imports --cache-dir .ruff_cache/imports
 
 test-container: .venv-dev/.installed  ## Build the image and run it, locked down
@@ -132,8 +134,9 @@ soak: .venv-dev/.installed  ## A real server under a mix of good, bad and large 
 test-retraining: .venv-dev/.installed  ## Train the default artifact anew, and compare its figures (6 minutes)
 	$(DEV) -m pytest -m retraining
 
-train: .venv-dev/.installed  ## Train the default artifact anew
-	$(DEV) -m training --output model_artifacts/circles
+# `make train DATA=FOLDER OUTPUT=ARTIFACT TRAIN="--anomalies BAD"`: your own images; without DATA the default artifact.
+train: .venv-dev/.installed  ## Train on DATA into OUTPUT, with the options of TRAIN; without DATA the default artifact
+	$(DEV) -m training $(if $(DATA),--data "$(DATA)") --output "$(or $(OUTPUT),model_artifacts/$(if $(DATA),mine,circles))" $(TRAIN)
 
 .venv-dev/.benchmarks: .venv-dev/.installed
 	$(DEV) $(INSTALL) --editable '.[benchmarks]'

@@ -15,16 +15,17 @@ from app.settings import Settings, SettingsError, read_settings, usable_cores
 from app.telemetry.logs import configure_logging
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m app") -> int:
     """Runs one command.
 
     Args:
         arguments: By default those of the process.
+        prog: What the user called, for messages.
 
     Returns:
         The exit code.
     """
-    parsed = _parse(arguments)
+    parsed = _parse(arguments, prog)
     try:
         settings = read_settings()
         return _serve(settings, parsed) if parsed.command == "serve" else _score(settings, parsed)
@@ -91,8 +92,8 @@ def _score_with_ray(settings: Settings, parsed: argparse.Namespace) -> int:
     return score_with_ray(settings, source, output, parsed.workers, parsed.fail_on_anomaly)
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _parser()
+def _parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
+    parser = _parser(prog)
     parsed = parser.parse_args(arguments)
     if parsed.command == "score" and parsed.engine == "ray":
         if len(parsed.paths) != 2:
@@ -102,8 +103,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parsed
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m app", description="Judge images with one artifact.")
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Judge images with one artifact.")
     commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
     serve_parser = commands.add_parser("serve", help="answer HTTP requests; settings are GATE_* variables")
     serve_parser.add_argument("--host", default=os.environ.get("HOST", "127.0.0.1"), help="address to bind")

@@ -13,7 +13,13 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretSt
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "GATE_"
-_DEFAULT_ARTIFACT = Path(__file__).resolve().parent.parent / "model_artifacts" / "circles"
+_HERE = Path(__file__).resolve().parent
+# A checkout has it beside the code, an installed package within.
+_DEFAULT_ARTIFACT = next(
+    folder
+    for folder in (_HERE.parent / "model_artifacts" / "circles", _HERE / "default_artifact" / "circles")
+    if folder.is_dir() or folder.is_relative_to(_HERE)
+)
 
 
 def _check_token(token: SecretStr) -> SecretStr:

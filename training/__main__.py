@@ -14,14 +14,14 @@ from training.data.variants import Variant, parse_variants
 from training.plan import DEFAULTS, make_plan
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m training") -> int:
     """Runs, and turns whatever stops it into one line.
 
     Returns:
         The exit status: 0, 1 for what training refuses, 128 + signal when it is stopped. (2, for a wrong command
         line, is argparse's own.)
     """
-    options = _parser().parse_args(arguments)
+    options = _parser(prog).parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -51,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str = "python -m training") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m training",
+        prog=prog,
         description="Learns what normal images look like and leaves one artifact folder for the service.",
     )
     add = parser.add_argument

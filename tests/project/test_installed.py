@@ -1,0 +1,71 @@
+"""What `pip install .` gives: the command, its default artifact, and no need of a checkout."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import imagegate.__main__
+from app import __version__
+from app.detection.artifact import load_artifact
+from testing.artifacts import DEFAULT_ARTIFACT
+from testing.paths import ROOT
+from testing.pictures import circle_picture
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel's content, as an installation lays it out."""
+    folder = tmp_path_factory.mktemp("installed")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "wheel")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = (folder / "wheel").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def run_installed(installed: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command as its entry point starts it: its packages are found in the installation, not in the folder."""
+    code = "import sys, imagegate.__main__; sys.exit(imagegate.__main__.main())"
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code, *words],
+        cwd=folder,
+        env={"PYTHONPATH": str(installed), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_installed_command_judges_with_the_default_artifact_beside_a_folder_named_app(
+    installed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").write_text("raise SystemExit('this is the wrong app')")
+    (tmp_path / "circle.png").write_bytes(circle_picture())
+    run = run_installed(installed, tmp_path, "score", "circle.png", "--workers", "1")
+    assert run.returncode == 0, run.stderr
+    assert f",{load_artifact(DEFAULT_ARTIFACT).version},,," in run.stdout
+
+
+def test_the_wheel_holds_the_page_and_the_report_template(installed: Path) -> None:
+    assert (installed / "app/routes/page.html").is_file()
+    assert (installed / "training/report/templates/report.html").is_file()
+    assert (installed / "app/default_artifact/circles/manifest.json").is_file()
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert imagegate.__main__.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"imagegate {__version__}\n"
+
+
+def test_train_without_its_extra_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert imagegate.__main__.main(["train", "--data", "folder"]) == 1
+    assert "pip install 'imagegate[training]'" in capsys.readouterr().err
