@@ -231,7 +231,8 @@ def test_run_stopped_while_it_writes_leaves_the_earlier_artifact(trained, tmp_pa
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr("training.run.write_report", interrupt)
-    assert main(["--output", str(output), "--count", "32", "--epochs", "1"]) == 130
+    monkeypatch.setattr("training.__main__.make_plan", lambda options: tiny_plan(output))
+    assert main(["--output", str(output)]) == 130
     assert load_artifact(output).version == load_artifact(trained).version
     assert list(tmp_path.iterdir()) == [output]
 
