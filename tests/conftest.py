@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,9 @@ from app.settings import Settings
 from testing.artifacts import write_tiny_artifact
 from testing.fake_classifier import FakeClassifier, fake_classifier
 from testing.servers import serving
+
+# The test client has a line for each request, among those of the service.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")

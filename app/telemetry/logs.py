@@ -57,7 +57,6 @@ def configure_logging(level: str, log_format: str) -> None:
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn.access").disabled = True
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it has a line for each request to the classifier
 
 
 def log_request(fields: dict[str, object]) -> None:
