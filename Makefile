@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test test-browser test-container test-fuzz test-integrations test-kubernetes test-ray test-replicas test-retraining fuzz soak bench bench-serving bench-scoring bench-reduction bench-training bench-detection bench-gate bench-ray bench-scaling example-digits train lint format lock clean
+.PHONY: help run test coverage test-browser test-container test-fuzz test-integrations test-kubernetes test-ray test-replicas test-retraining fuzz soak bench bench-serving bench-scoring bench-reduction bench-training bench-detection bench-gate bench-ray bench-scaling example-digits train lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -42,6 +42,9 @@ run: .venv/.installed  ## Serve the default artifact on HOST:PORT (127.0.0.1:800
 
 test: lint  ## Lint, types and tests
 	OMP_NUM_THREADS=1 $(DEV) -m pytest -m "not slow" -n 2
+
+coverage: .venv-dev/.installed  ## Which lines no fast test reaches
+	OMP_NUM_THREADS=1 $(DEV) -m pytest -m "not slow" -n 2 --cov=app --cov=imagegate --cov=training --cov-report=term-missing:skip-covered
 
 lint: .venv-dev/.installed  ## ruff, mypy and the rule between the rooms
 	$(DEV) -m ruff check .
