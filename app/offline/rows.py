@@ -52,7 +52,7 @@ class Scorer:
         """
         Args:
             artifact: Verified by `load_artifact`.
-            settings: Of these, `max_upload_bytes` (of one file) and `max_image_pixels`.
+            settings: Of these, `max_upload_bytes` (of one file), `max_image_pixels` and `formats`.
 
         Raises:
             ArtifactError: The graph does not run, or does not fit its manifest.
@@ -62,6 +62,7 @@ class Scorer:
         self._version = artifact.version
         self._max_bytes = settings.max_upload_bytes
         self._max_pixels = settings.max_image_pixels
+        self._formats = settings.formats
 
     def score(self, paths: Sequence[str], read: Read | None = None) -> list[Row]:
         """Scores one chunk; a row does not depend on its neighbours.
@@ -90,7 +91,7 @@ class Scorer:
                 raise self._too_many_bytes()
             if not content:
                 raise MalformedRequest("The file is empty.")
-            return decode_image(content, self._preprocessing, self._max_pixels)
+            return decode_image(content, self._preprocessing, self._max_pixels, self._formats)
         except Refusal as refusal:
             return Row(name, error=refusal.slug, status=refusal.status, detail=refusal.detail)
         except OSError as error:
