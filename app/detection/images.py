@@ -27,7 +27,7 @@ from app.detection.avif import decode_avif
 from app.detection.bmp import read_bmp_header, without_run_lengths
 from app.detection.image_headers import ImageHeader, read_image_header
 from app.detection.png_rows import check_rows, check_stream
-from app.errors import TooManyPixels, UndecodableImage
+from app.errors import TooManyPixels, UndecodableImage, count_words
 from app.settings import ACCEPTED_FORMATS
 
 logger = logging.getLogger(__name__)
@@ -136,9 +136,12 @@ def open_image(data: bytes, max_pixels: int, formats: tuple[str, ...] = ACCEPTED
     if width < 1 or height < 1:
         raise UndecodableImage(f"The {container.format} header announces an image without pixels.")
     if width * height > max_pixels:
-        raise TooManyPixels(f"The image has {width} x {height} pixels; at most {max_pixels} are accepted.")
+        raise TooManyPixels(
+            f"The image has {width:,} x {height:,} pixels, {count_words(width * height)}; "
+            f"at most {count_words(max_pixels)} are accepted."
+        )
     if max(width, height) > MAX_SIDE:
-        raise TooManyPixels(f"The image has {width} x {height} pixels; at most {MAX_SIDE} a side are accepted.")
+        raise TooManyPixels(f"The image has {width:,} x {height:,} pixels; at most {MAX_SIDE:,} a side are accepted.")
     return OpenedImage(container)
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from app.detection.artifact import Artifact
 from app.detection.detector import Detection, Detector
+from app.detection.folders import printable
 from app.detection.images import decode_image
-from app.errors import MalformedRequest, Refusal, TooManyBytes
+from app.errors import MalformedRequest, Refusal, TooManyBytes, size_words
 from app.settings import Settings
 
 Read = Callable[[str], bytes]
@@ -109,6 +110,8 @@ class Scorer:
 
     def _read_local(self, path: str) -> bytes:
         status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            os.listdir(path)  # says why, where it cannot be
         if not stat.S_ISREG(status.st_mode):
             raise OSError("Not a regular file")  # opening a pipe would wait for a writer
         if status.st_size > self._max_bytes:
@@ -117,13 +120,8 @@ class Scorer:
             return file.read()
 
     def _too_many_bytes(self) -> TooManyBytes:
-        return TooManyBytes(f"The file has more than the {self._max_bytes} bytes that are accepted.")
+        return TooManyBytes(f"The file has more than the {size_words(self._max_bytes)} that are accepted.")
 
 
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
-
-
-def printable(path: str) -> str:
-    """A path as it stands in its row."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
