@@ -43,6 +43,21 @@ class Refusal(Exception):
         }
 
 
+def size_words(size_bytes: int) -> str:
+    """A number of bytes as people say it: in the largest unit that leaves at least 1, such as "40 MB" of 40 * 2**20."""
+    size, unit = float(size_bytes), "bytes"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.3g} {unit}" if size < 999.5 else f"{size:.0f} {unit}"
+
+
+def count_words(count: int) -> str:
+    """A number as people say it: "25 million", "999,999"."""
+    return f"{count / 1e6:.4g} million" if count >= 1e6 else f"{count:,}"
+
+
 class MalformedRequest(Refusal):
     status, slug, title = 400, "malformed-request", "Malformed request"
 

@@ -13,6 +13,9 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretSt
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "GATE_"
+ACCEPTED_FORMATS = ("PNG", "JPEG", "WebP", "BMP", "GIF")
+# Decoded if the operator asks for them: their containers and decoders are larger, and less is known to go wrong there.
+OPTIONAL_FORMATS = ("AVIF", "TIFF")
 _HERE = Path(__file__).resolve().parent
 # A checkout has it beside the code, an installed package within.
 _DEFAULT_ARTIFACT = next(
@@ -49,6 +52,11 @@ class Settings(BaseSettings):
         128 * 2**20, description="Bytes of request bodies held at once, over all requests of a worker."
     )
     max_image_pixels: PositiveInt = Field(25_000_000, description="The most pixels, width x height, of one image.")
+    formats: Annotated[tuple[str, ...], NoDecode] = Field(
+        ACCEPTED_FORMATS,
+        description="Comma-separated image formats that are accepted. AVIF and TIFF are off unless named here: "
+        "`png,jpeg,webp,bmp,gif,avif,tiff`.",
+    )
     max_waiting: PositiveInt = Field(
         512, description="Requests with a complete body, in flight or waiting; more are answered 503."
     )
@@ -111,6 +119,18 @@ class Settings(BaseSettings):
                 f"GATE_ACCEL_REDIRECT is a named location of nginx, such as @classifier, not {value!r}."
             )
         return value
+
+    @field_validator("formats", mode="before")
+    @classmethod
+    def _check_formats(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        known = {name.lower(): name for name in (*ACCEPTED_FORMATS, *OPTIONAL_FORMATS)}
+        named = [word.strip().lower() for word in value.split(",") if word.strip()]
+        wrong = [word for word in named if word not in known]
+        if wrong or not named:
+            raise SettingsError(f"GATE_FORMATS takes names out of {', '.join(known)}, with commas, not {value!r}.")
+        return tuple(known[word] for word in dict.fromkeys(named))
 
     @field_validator("tokens", mode="before")
     @classmethod

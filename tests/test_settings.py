@@ -55,3 +55,12 @@ def test_a_short_token_is_warned_of(make_client: Callable[..., TestClient], caps
     logged = capsys.readouterr().err
     assert "GATE_TOKENS is short" in logged
     assert "secret" not in logged
+
+
+def test_formats_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATE_FORMATS", " jpeg, PNG,avif ,png")
+    assert read_settings().formats == ("JPEG", "PNG", "AVIF")
+    for wrong in ("jpg", "", "png;gif"):
+        monkeypatch.setenv("GATE_FORMATS", wrong)
+        with pytest.raises(SettingsError, match="GATE_FORMATS takes names out of png"):
+            read_settings()

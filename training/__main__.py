@@ -1,6 +1,7 @@
 """`python -m training`: the command line of one run, which is in `training.run`."""
 
 import argparse
+import io
 import math
 import re
 import signal
@@ -22,6 +23,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         line, is argparse's own.)
     """
     options = _parser(prog).parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not fit the terminal's encoding
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -37,6 +40,15 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         except (TrainingError, ArtifactError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.split(".")[0] in ("app", "training"):
+            raise
+        print(
+            f"error: there is no {error.name} here, which training needs: `pip install '.[training]'` "
+            "(or `make train`, which makes an environment of its own).",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt as interrupt:
         print("\nStopped; no half-written artifact is left.", file=sys.stderr)
         return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)

@@ -9,11 +9,16 @@ count, whatever the file's length, and touches no pixels: it may run in the even
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple
 
-from app.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
-
-ACCEPTED_FORMATS = ("PNG", "JPEG", "WebP", "BMP", "GIF")
+from app.detection.avif import read_avif
+from app.detection.bmp import read_bmp_header
+from app.detection.exif import MAX_EXIF_BYTES, is_raw_profile, read_orientation, read_raw_profile
+from app.detection.known_formats import known_format, refusal_words
+from app.detection.tiff import read_tiff
+from app.errors import UndecodableImage, UnsupportedFormat
+from app.settings import ACCEPTED_FORMATS
 
 # Encoders write PNG data in pieces of 8 KiB or more: 32 MiB are some 4,000 chunks.
 _MAX_PNG_CHUNKS = 2**14
@@ -28,32 +33,30 @@ _MAX_JPEG_SCANS = 64
 # Extensions in front of the first frame, and the pieces (of up to 255 bytes) of each.
 _MAX_GIF_BLOCKS = 2**14
 _MAX_WEBP_CHUNKS = 4096
-_MAX_BMP_COLORS = 4096
-# Pillow expands run lengths in Python, a million steps a second or two.
-_MAX_BMP_RLE_PIXELS = 2**20
-_MAX_BMP_RLE_BYTES = 2**20
-_MAX_EXIF_BYTES = 2**16
-_MAX_EXIF_ENTRIES = 512
 
 # One regular expression's search holds the interpreter's lock throughout: never over more than this at once.
 _WINDOW = 2**16
 
-_ORIENTATION_TAG = 0x0112
 # Two canvases of the animation decoder, a copy of one as bytes, and Pillow's image.
 _WEBP_BYTES_PER_PIXEL = 16
+# The decoder's planes of up to 16 bits, twice, its colours, a copy of them as bytes, and Pillow's image.
+_AVIF_BYTES_PER_PIXEL = 24
+# libtiff holds a whole strip beside Pillow's image, and a strip may be the whole picture of 16-bit RGBA.
+_TIFF_BYTES_PER_PIXEL = 12
 
 
 class ImageHeader(NamedTuple):
     """What is known of a file before its pixels are decoded.
 
     Attributes:
-        format: PNG, JPEG, WEBP, BMP or GIF.
+        format: PNG, JPEG, WEBP, BMP, GIF, AVIF or TIFF.
         width, height: In pixels, as stored; for a GIF the canvas, grown where the first frame is larger.
         pixels: The file, without what does not make pixels; of a plain PNG its compressed rows alone.
         bytes_per_pixel: The most memory that decoding takes, for each pixel as stored.
         orientation: EXIF orientation, 1 (upright) to 8.
         frame: GIF: (left, top, right, bottom) of the first frame; outside of it the canvas is transparent.
         plain_mode: Of a PNG whose rows are simply bytes (8 bits, no palette, not interlaced): Pillow's mode for them.
+        transparent_color: Of a PNG with three samples of 16 bits: those of the colour that is transparent.
     """
 
     format: str
@@ -64,54 +67,28 @@ class ImageHeader(NamedTuple):
     orientation: int = 1
     frame: tuple[int, int, int, int] | None = None
     plain_mode: str = ""
+    transparent_color: tuple[int, ...] = ()
 
 
-def read_image_header(data: bytes) -> ImageHeader:
+def read_image_header(data: bytes, formats: tuple[str, ...] = ACCEPTED_FORMATS) -> ImageHeader:
     """Takes a file apart, by its first bytes, whatever its name or content type says.
+
+    Args:
+        data: A whole file.
+        formats: The accepted ones, by the names in `app.detection.known_formats`.
 
     Raises:
         UnsupportedFormat: Not an accepted format.
         UndecodableImage: An accepted format whose structure is damaged, or of a kind that no browser shows.
         TooManyPixels: A run-length coded BMP that would take seconds to expand.
     """
+    name = known_format(data)
+    if name is None or name not in formats:
+        raise UnsupportedFormat(refusal_words(name, formats))
     try:
-        if data.startswith(b"\x89PNG\r\n\x1a\n"):
-            return _open_png(data)
-        if data.startswith(b"\xff\xd8\xff"):
-            return _open_jpeg(data)
-        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            return _open_webp(data)
-        if data.startswith(b"BM"):
-            return _open_bmp(data)
-        if data.startswith((b"GIF87a", b"GIF89a")):
-            return _open_gif(data)
+        return _READERS[name](data)
     except (struct.error, IndexError) as error:
         raise UndecodableImage("The file ends within its header.") from error
-    raise UnsupportedFormat(f"The file is not one of {', '.join(ACCEPTED_FORMATS)}, judged by its first bytes.")
-
-
-def read_orientation(exif: bytes) -> int:
-    """The orientation in an EXIF block; 1 (upright) where there is none or the block is damaged.
-
-    Only the first directory is read, and of it only this tag: a general reader can be made to allocate gigabytes.
-    """
-    while exif.startswith(b"Exif\0\0"):
-        exif = exif[6:]
-    endian = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
-    if endian is None:
-        return 1
-    try:
-        (directory,) = struct.unpack_from(endian + "I", exif, 4)
-        (entries,) = struct.unpack_from(endian + "H", exif, directory)
-        for entry in range(min(entries, _MAX_EXIF_ENTRIES)):
-            tag, kind, count = struct.unpack_from(endian + "HHI", exif, directory + 2 + 12 * entry)
-            if tag == _ORIENTATION_TAG and kind in (3, 4) and count == 1:
-                layout = endian + ("H" if kind == 3 else "I")
-                (orientation,) = struct.unpack_from(layout, exif, directory + 10 + 12 * entry)
-                return orientation if 1 <= orientation <= 8 else 1
-    except struct.error:
-        pass
-    return 1
 
 
 # --- PNG
@@ -133,6 +110,7 @@ def _open_png(data: bytes) -> ImageHeader:
         raise UndecodableImage("The PNG file does not begin with its header.")
     width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
     view, orientation, position = memoryview(data), 1, 33
+    raw_profile, transparent_color = b"", ()
     kept: list[bytes | memoryview] = [view[:33]]
     rows: list[memoryview] = []
     for _ in range(_MAX_PNG_CHUNKS):
@@ -144,31 +122,43 @@ def _open_png(data: bytes) -> ImageHeader:
             kept.append(view[position:end])
             if kind == b"IDAT":
                 rows.append(view[position + 8 : end - 4])
+        elif kind == b"tRNS" and (depth, color) == (16, 2):  # Pillow compares the high bytes alone
+            transparent_color = struct.unpack_from(">3H", data, position + 8)
         elif kind == b"tRNS":
             kept.append(_png_transparency(data[position + 8 : end - 4], depth, color))
+        elif is_raw_profile(kind, data[position + 8 : min(end, position + 40)]):
+            raw_profile = kind + data[position + 8 : min(end - 4, position + 4 * MAX_EXIF_BYTES)]
         elif kind == b"eXIf":
-            orientation = read_orientation(data[position + 8 : min(end, position + _MAX_EXIF_BYTES)])
+            orientation = read_orientation(data[position + 8 : min(end, position + MAX_EXIF_BYTES)])
         elif kind == b"IEND":
             break
         position = end
     else:
         raise UndecodableImage(f"The PNG file has more than {_MAX_PNG_CHUNKS} chunks.")
+    if raw_profile and orientation == 1:
+        orientation = read_raw_profile(raw_profile[:4], raw_profile[4:])
     bytes_per_pixel = 2 if (depth, color) == (16, 0) else _PNG_BYTES_PER_PIXEL.get(color, 4)
+    if transparent_color:
+        bytes_per_pixel *= 2
     plain_mode = _PNG_PLAIN_MODES.get(data[24:29], "")
     if plain_mode and len(kept) == 1 + len(rows) and struct.pack(">I", zlib.crc32(view[12:29])) == view[29:33]:
         return ImageHeader("PNG", width, height, b"".join(rows), bytes_per_pixel, orientation, plain_mode=plain_mode)
     if position <= len(data):  # else the decoder would take what is appended for the missing pixels
         kept.append(b"\0\0\0\0IEND\xaeB`\x82")
-    return ImageHeader("PNG", width, height, b"".join(kept), bytes_per_pixel, orientation)
+    pixels = b"".join(kept)
+    return ImageHeader("PNG", width, height, pixels, bytes_per_pixel, orientation, transparent_color=transparent_color)
 
 
 def _png_transparency(key: bytes, depth: int, color: int) -> bytes:
-    """The chunk with its transparent colour as Pillow compares it: with levels of 8 bits, except for 16-bit grey."""
+    """The chunk with its transparent colour as Pillow compares it: with levels of 8 bits, except for 16-bit grey.
+
+    A colour of three samples of 16 bits does not come here.
+    """
     levels = list(struct.unpack_from(f">{len(key) // 2}H", key))
     if color == 0 and depth in (2, 4):
         key = struct.pack(">H", (levels[0] & (2**depth - 1)) * 255 // (2**depth - 1))
     elif color == 2:
-        key = struct.pack(">3H", *(level >> 8 if depth == 16 else level & 255 for level in levels[:3]))
+        key = struct.pack(">3H", *(level & 255 for level in levels[:3]))
     body = b"tRNS" + key
     return struct.pack(">I", len(key)) + body + struct.pack(">I", zlib.crc32(body))
 
@@ -317,7 +307,7 @@ def _webp_exif(data: bytes) -> bytes:
             break
         kind, length = struct.unpack_from("<4sI", data, position)
         if kind == b"EXIF":
-            return data[position + 8 : position + 8 + min(length, _MAX_EXIF_BYTES)]
+            return data[position + 8 : position + 8 + min(length, MAX_EXIF_BYTES)]
         position += 8 + length + (length & 1)
     return b""
 
@@ -325,26 +315,31 @@ def _webp_exif(data: bytes) -> bytes:
 # --- BMP
 
 
-_BMP_HEADERS = (40, 52, 56, 64, 108, 124)
-
-
 def _open_bmp(data: bytes) -> ImageHeader:
-    (header_size,) = struct.unpack_from("<I", data, 14)
-    if header_size == 12:
-        width, height, _, depth = struct.unpack_from("<HHHH", data, 18)
-        compression = colors = 0
-    elif header_size not in _BMP_HEADERS:
-        raise UndecodableImage("The BMP file has an unknown kind of header.")
-    else:
-        width, height, _, depth, compression = struct.unpack_from("<IIHHI", data, 18)
-        (colors,) = struct.unpack_from("<I", data, 46)
-        if data[25] == 0xFF:  # rows from top to bottom: the height is negative
-            height = 2**32 - height
-    if colors > _MAX_BMP_COLORS:
-        raise UndecodableImage(f"The BMP file announces a palette of {colors} colours.")
-    if compression in (1, 2) and (width * height > _MAX_BMP_RLE_PIXELS or len(data) > _MAX_BMP_RLE_BYTES):
-        raise TooManyPixels(
-            f"A run-length coded BMP may have {_MAX_BMP_RLE_PIXELS} pixels and {_MAX_BMP_RLE_BYTES} bytes; "
-            "send it uncompressed or as PNG."
-        )
-    return ImageHeader("BMP", width, height, data, 1 if depth <= 8 else 4)
+    bmp = read_bmp_header(data)
+    bytes_per_pixel = 2 if bmp.run_lengths else 1 if bmp.depth <= 8 else 5
+    return ImageHeader("BMP", bmp.width, bmp.height, data, bytes_per_pixel)
+
+
+# --- AVIF and TIFF
+
+
+def _open_avif(data: bytes) -> ImageHeader:
+    avif = read_avif(data)
+    return ImageHeader("AVIF", avif.width, avif.height, data, _AVIF_BYTES_PER_PIXEL, avif.orientation)
+
+
+def _open_tiff(data: bytes) -> ImageHeader:
+    tiff = read_tiff(data)
+    return ImageHeader("TIFF", tiff.width, tiff.height, tiff.pixels, _TIFF_BYTES_PER_PIXEL, tiff.orientation)
+
+
+_READERS: dict[str, Callable[[bytes], ImageHeader]] = {
+    "PNG": _open_png,
+    "JPEG": _open_jpeg,
+    "WebP": _open_webp,
+    "BMP": _open_bmp,
+    "GIF": _open_gif,
+    "AVIF": _open_avif,
+    "TIFF": _open_tiff,
+}

@@ -12,11 +12,23 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 from PIL.ImageFile import ImageFile
 
+from app.detection.avif import decode_avif
+from app.detection.bmp import read_bmp_header, without_run_lengths
 from app.detection.image_headers import ImageHeader, read_image_header
-from app.errors import TooManyPixels, UndecodableImage
+from app.detection.png_rows import check_rows, check_stream
+from app.errors import TooManyPixels, UndecodableImage, count_words
+from app.settings import ACCEPTED_FORMATS
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +43,7 @@ _PIXELS_FOR_EACH = 16
 # A JPEG is decoded at an eighth, a quarter or half of its size, as long as no side has fewer pixels than this: that
 # moves grey levels by less than 0.001 on average (benchmarks/decoding/reduction.py).
 _DRAFT_SIDE = 4 * SIDE
+_UNLIKELY_COLOR = (167, 92, 62, 217)
 # Deflate gives no more bytes for one.
 _MOST_INFLATION = 1032
 # Wide modes become grayscale in strips of at most this many pixels, so that no second whole image is held.
@@ -43,6 +56,7 @@ _OPENERS: dict[str, type[ImageFile]] = {
     "WEBP": WebPImagePlugin.WebPImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
     "GIF": GifImagePlugin.GifImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
 }
 
 # What Pillow says of a damaged file.
@@ -104,26 +118,30 @@ class OpenedImage:
         return len(container.pixels) + decoded + strip + int(pixels * container.bytes_per_pixel)
 
 
-def open_image(data: bytes, max_pixels: int) -> OpenedImage:
+def open_image(data: bytes, max_pixels: int, formats: tuple[str, ...] = ACCEPTED_FORMATS) -> OpenedImage:
     """Reads the header alone, in a time that does not depend on what the file pretends.
 
     Args:
         data: A whole file.
         max_pixels: The most pixels (width x height) that may be decoded later.
+        formats: The accepted ones.
 
     Raises:
         UnsupportedFormat: Not an accepted format.
         TooManyPixels: The header announces more than `max_pixels`, or a side of more than `MAX_SIDE`.
         UndecodableImage: The header is damaged.
     """
-    container = read_image_header(data)
+    container = read_image_header(data, formats)
     width, height = container.width, container.height
     if width < 1 or height < 1:
         raise UndecodableImage(f"The {container.format} header announces an image without pixels.")
     if width * height > max_pixels:
-        raise TooManyPixels(f"The image has {width} x {height} pixels; at most {max_pixels} are accepted.")
+        raise TooManyPixels(
+            f"The image has {width:,} x {height:,} pixels, {count_words(width * height)}; "
+            f"at most {count_words(max_pixels)} are accepted."
+        )
     if max(width, height) > MAX_SIDE:
-        raise TooManyPixels(f"The image has {width} x {height} pixels; at most {MAX_SIDE} a side are accepted.")
+        raise TooManyPixels(f"The image has {width:,} x {height:,} pixels; at most {MAX_SIDE:,} a side are accepted.")
     return OpenedImage(container)
 
 
@@ -168,9 +186,11 @@ def to_large_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> Imag
     return gray
 
 
-def decode_image(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> NDArray[np.float32]:
+def decode_image(
+    data: bytes, preprocessing: Preprocessing, max_pixels: int, formats: tuple[str, ...] = ACCEPTED_FORMATS
+) -> NDArray[np.float32]:
     """Both steps at once: a whole file -> (28, 28) grey levels in [0, 1]. Raises what the two steps raise."""
-    return to_grayscale(open_image(data, max_pixels), preprocessing)
+    return to_grayscale(open_image(data, max_pixels, formats), preprocessing)
 
 
 def _decode(container: ImageHeader, background: int) -> Image.Image:
@@ -178,11 +198,11 @@ def _decode(container: ImageHeader, background: int) -> Image.Image:
     if container.plain_mode:
         # Pillow's own inflating and unfiltering, without its reader of chunks: a third of the time for a small image.
         return _flatten(_inflate(container), background)
-    image = _OPENERS[container.format](BytesIO(container.pixels))
-    if image.size != (container.width, container.height):
-        raise ValueError("the decoder sees another size than was accepted")
-    if container.format == "JPEG":
-        image.draft("L", (_DRAFT_SIDE, _DRAFT_SIDE))
+    if container.format == "AVIF":
+        return _flatten(decode_avif(container.pixels, (container.width, container.height)), background)
+    image = _open_pixels(container)
+    if container.transparent_color:
+        return _without_transparent_color(image, _open_pixels(container), container.transparent_color, background)
     gray = _flatten(image, background)
     if container.frame in (None, (0, 0, *image.size)) or "transparency" in image.info:
         return gray
@@ -191,12 +211,62 @@ def _decode(container: ImageHeader, background: int) -> Image.Image:
     return canvas
 
 
+def _open_pixels(container: ImageHeader) -> ImageFile:
+    """Pillow's reader of a format, in front of the pixels."""
+    pixels = container.pixels
+    if container.format == "PNG":
+        check_rows(pixels)
+    elif container.format == "BMP":
+        pixels = without_run_lengths(pixels, read_bmp_header(pixels))
+    image = _OPENERS[container.format](BytesIO(pixels))
+    if image.size != (container.width, container.height):
+        raise ValueError("the decoder sees another size than was accepted")
+    if container.format == "JPEG":
+        image.draft("L", (_DRAFT_SIDE, _DRAFT_SIDE))
+    elif container.format == "BMP" and image.mode == "RGBA":
+        image.load()
+        # Nobody means that nothing shows: Windows, Photoshop and OpenCV take such files for opaque.
+        if image.getchannel("A").getextrema() == (0, 0):
+            image.putalpha(255)
+    return image
+
+
+def _without_transparent_color(high: ImageFile, low: ImageFile, color: tuple[int, ...], background: int) -> Image.Image:
+    """A PNG of three 16-bit samples -> mode L, where exactly one colour is transparent.
+
+    Args:
+        high, low: The same file twice; Pillow's mode for it keeps one of the two bytes of a sample, the high ones
+            unless it is told that the order is the other.
+        color: The three samples.
+        background: What a pixel of that colour shows.
+    """
+    low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]
+    high.load()
+    low.load()
+    wanted = np.array(color)
+    gray = Image.new("L", high.size)
+    rows = max(1, _STRIP_PIXELS // high.width)
+    for top in range(0, high.height, rows):
+        box = (0, top, high.width, min(high.height, top + rows))
+        strip = high.crop(box)
+        transparent = (np.asarray(strip) == wanted >> 8) & (np.asarray(low.crop(box)) == wanted & 255)
+        levels = np.where(transparent.all(axis=2), np.uint8(background), np.asarray(strip.convert("L")))
+        gray.paste(Image.fromarray(levels), box)
+    return gray
+
+
 def _inflate(container: ImageHeader) -> Image.Image:
     size, mode = (container.width, container.height), container.plain_mode
     # Before the memory for it is taken; a file of fifty bytes may announce the largest picture that is accepted.
     if len(container.pixels) * _MOST_INFLATION < container.height * (1 + container.width * len(mode)):
         raise ValueError("fewer rows than announced")
-    return Image.frombytes(mode, size, container.pixels, "zip", mode)
+    # Rows that are missing keep this colour; nearly no whole picture ends with a pixel of it.
+    unlikely = _UNLIKELY_COLOR[: len(mode)]
+    image = Image.new(mode, size, unlikely if len(mode) > 1 else unlikely[0])
+    image.frombytes(container.pixels, "zip", mode)
+    if image.getpixel((size[0] - 1, size[1] - 1)) == (unlikely if len(mode) > 1 else unlikely[0]):
+        check_stream([container.pixels], container.height * (1 + container.width * len(mode)))
+    return image
 
 
 def _jpeg_scale(container: ImageHeader) -> int:

@@ -41,9 +41,10 @@ class Decoder:
     def __init__(self, settings: Settings) -> None:
         """
         Args:
-            settings: Of these, `max_image_pixels`, and `workers`, which share the cores.
+            settings: Of these, `max_image_pixels` and `formats`, and `workers`, which share the cores.
         """
         self._max_pixels = settings.max_image_pixels
+        self._formats = settings.formats
         self._has_spare_core = usable_cores() > settings.workers
         self.light = Lane("decode", _LIGHT_THREADS)
         self.heavy = Lane("decode-large", 1)
@@ -61,7 +62,8 @@ class Decoder:
         image = self._opened_in_place(data)
         if image is not None:
             return to_grayscale(image, preprocessing)
-        pixels = await self.run(partial(_decode_if_light, data, self._max_pixels, preprocessing), patience)
+        decode = partial(_decode_if_light, data, self._max_pixels, preprocessing, self._formats)
+        pixels = await self.run(decode, patience)
         return await self._decode_heavy(data, preprocessing, patience) if pixels is None else pixels
 
     async def decode_all(
@@ -75,7 +77,8 @@ class Decoder:
         decoded: list[Pixels | Refusal] = []
         while len(decoded) < len(files):
             rest = files[len(decoded) :]
-            done = await self.run(partial(_decode_slice, rest, self._max_pixels, preprocessing), patience)
+            decode = partial(_decode_slice, rest, self._max_pixels, preprocessing, self._formats)
+            done = await self.run(decode, patience)
             decoded += done
             if not done:
                 decoded.append(await self._decode_heavy_or_refuse(rest[0], preprocessing, patience))
@@ -97,7 +100,7 @@ class Decoder:
         """
         if len(data) > (_IN_PLACE_BYTES if self._has_spare_core else _IN_PLACE_JPEG_BYTES):
             return None
-        image = open_image(data, self._max_pixels)
+        image = open_image(data, self._max_pixels, self._formats)
         pixels = image.width * image.height
         if pixels <= _IN_PLACE_PIXELS and len(data) <= _IN_PLACE_BYTES:
             return image
@@ -106,7 +109,8 @@ class Decoder:
 
     async def _decode_heavy(self, data: bytes, preprocessing: Preprocessing, patience: Patience) -> Pixels:
         # Opened again, because an opened image that waits would keep its copy of the file all the while.
-        return await patience.run(self.heavy, partial(decode_image, data, preprocessing, self._max_pixels))
+        decode = partial(decode_image, data, preprocessing, self._max_pixels, self._formats)
+        return await patience.run(self.heavy, decode)
 
     async def _decode_heavy_or_refuse(
         self, data: bytes, preprocessing: Preprocessing, patience: Patience
@@ -124,19 +128,23 @@ def _to_keep(refusal: Refusal) -> Refusal:
     return refusal.with_traceback(None)
 
 
-def _decode_if_light(data: bytes, max_pixels: int, preprocessing: Preprocessing) -> Pixels | None:
+def _decode_if_light(
+    data: bytes, max_pixels: int, preprocessing: Preprocessing, formats: tuple[str, ...]
+) -> Pixels | None:
     """What the network sees, or None if decoding takes so much memory that the image has to wait its turn."""
-    image = open_image(data, max_pixels)
+    image = open_image(data, max_pixels, formats)
     return None if image.memory_bytes > _HEAVY_BYTES else to_grayscale(image, preprocessing)
 
 
-def _decode_slice(files: Sequence[bytes], max_pixels: int, preprocessing: Preprocessing) -> list[Pixels | Refusal]:
+def _decode_slice(
+    files: Sequence[bytes], max_pixels: int, preprocessing: Preprocessing, formats: tuple[str, ...]
+) -> list[Pixels | Refusal]:
     """Decodes files from the first on, until time is up or a heavy one comes; the result is empty if the first is."""
     done: list[Pixels | Refusal] = []
     end = perf_counter() + _SLICE_SECONDS
     for data in files:
         try:
-            pixels = _decode_if_light(data, max_pixels, preprocessing)
+            pixels = _decode_if_light(data, max_pixels, preprocessing, formats)
         except Refusal as refusal:
             done.append(_to_keep(refusal))
         else:

@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.detection.artifact import Artifact, load_artifact
+from app.detection.folders import printable
 from app.offline.local import INTERRUPTED, ScoringError, Tally, stopped_by_signals
 from app.offline.locations import Location
 from app.offline.parquet import SCHEMA, RowFiles
-from app.offline.rows import Row, Scorer, printable
-from app.settings import Settings
+from app.offline.rows import Row, Scorer
+from app.settings import ACCEPTED_FORMATS, Settings
 
 # Ray sends usage data too, unless it is told not to before it is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -96,6 +97,8 @@ def score_with_ray(settings: Settings, source: str, output: str, actors: int | N
     """
     artifact = load_artifact(settings.artifact)
     limits = settings.model_dump(include={"max_upload_bytes", "max_image_pixels"})
+    if settings.formats != ACCEPTED_FORMATS:
+        limits["formats"] = list(settings.formats)
     origin, files = _open(source, output, {"model": artifact.version, **limits})
     tally = Tally()
     try:

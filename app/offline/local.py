@@ -21,6 +21,7 @@ import orjson
 from tqdm import tqdm
 
 from app.detection.artifact import Artifact, load_artifact
+from app.detection.folders import files_below
 from app.offline.rows import Row, Scorer
 from app.settings import Settings
 
@@ -121,12 +122,13 @@ def find_files(paths: Iterable[str], leave_out: Path | None = None) -> Iterator[
 
     Args:
         paths: A folder stands for all files below it, in the order of their names, whatever they are called, except
-            hidden ones (a leading dot); links to folders are not followed. Everything else stands for itself.
+            hidden ones (a leading dot); linked folders are followed, each once. Everything else stands for itself,
+            a folder that cannot be listed included.
         leave_out: A file that is not looked for: the one that results are written to.
     """
     left_out = None if leave_out is None else os.path.abspath(leave_out)
     for path in paths:
-        found = _files_below(path) if os.path.isdir(path) else iter([path])
+        found = files_below(path) if os.path.isdir(path) else iter([path])
         yield from (file for file in found if left_out is None or os.path.abspath(file) != left_out)
 
 
@@ -179,12 +181,6 @@ def _end_with_parent() -> None:
 
 def _score_chunk(paths: list[str]) -> list[Row]:
     return _scorer.score(paths)
-
-
-def _files_below(folder: str) -> Iterator[str]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (os.path.join(parent, name) for name in sorted(names) if not name.startswith("."))
 
 
 @contextmanager

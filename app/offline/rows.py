@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from app.detection.artifact import Artifact
 from app.detection.detector import Detection, Detector
+from app.detection.folders import printable
 from app.detection.images import decode_image
-from app.errors import MalformedRequest, Refusal, TooManyBytes
+from app.errors import MalformedRequest, Refusal, TooManyBytes, size_words
 from app.settings import Settings
 
 Read = Callable[[str], bytes]
@@ -52,7 +53,7 @@ class Scorer:
         """
         Args:
             artifact: Verified by `load_artifact`.
-            settings: Of these, `max_upload_bytes` (of one file) and `max_image_pixels`.
+            settings: Of these, `max_upload_bytes` (of one file), `max_image_pixels` and `formats`.
 
         Raises:
             ArtifactError: The graph does not run, or does not fit its manifest.
@@ -62,6 +63,7 @@ class Scorer:
         self._version = artifact.version
         self._max_bytes = settings.max_upload_bytes
         self._max_pixels = settings.max_image_pixels
+        self._formats = settings.formats
 
     def score(self, paths: Sequence[str], read: Read | None = None) -> list[Row]:
         """Scores one chunk; a row does not depend on its neighbours.
@@ -90,7 +92,7 @@ class Scorer:
                 raise self._too_many_bytes()
             if not content:
                 raise MalformedRequest("The file is empty.")
-            return decode_image(content, self._preprocessing, self._max_pixels)
+            return decode_image(content, self._preprocessing, self._max_pixels, self._formats)
         except Refusal as refusal:
             return Row(name, error=refusal.slug, status=refusal.status, detail=refusal.detail)
         except OSError as error:
@@ -108,6 +110,8 @@ class Scorer:
 
     def _read_local(self, path: str) -> bytes:
         status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            os.listdir(path)  # says why, where it cannot be
         if not stat.S_ISREG(status.st_mode):
             raise OSError("Not a regular file")  # opening a pipe would wait for a writer
         if status.st_size > self._max_bytes:
@@ -116,13 +120,8 @@ class Scorer:
             return file.read()
 
     def _too_many_bytes(self) -> TooManyBytes:
-        return TooManyBytes(f"The file has more than the {self._max_bytes} bytes that are accepted.")
+        return TooManyBytes(f"The file has more than the {size_words(self._max_bytes)} that are accepted.")
 
 
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
-
-
-def printable(path: str) -> str:
-    """A path as it stands in its row."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

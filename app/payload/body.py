@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from app.errors import BodyTooSlow, CompressedBody, Overloaded, TooManyBytes
+from app.errors import BodyTooSlow, CompressedBody, Overloaded, TooManyBytes, size_words
 from app.payload.allocator import return_free_pages
 from app.settings import Settings
 
@@ -53,7 +53,7 @@ class BodyReader:
             raise CompressedBody("Send the body as it is, without Content-Encoding.")
         declared = headers.get("content-length", "")
         if declared.isdecimal() and (len(declared) > _MAX_LENGTH_DIGITS or int(declared) > self._max_upload_bytes):
-            raise self._too_many_bytes()
+            raise self._too_many_bytes(int(declared[: _MAX_LENGTH_DIGITS + 1]))
         # Not a list of chunks: joining them at the end would hold everything twice.
         body = BytesIO()
         try:
@@ -86,12 +86,18 @@ class BodyReader:
         self.buffered_bytes += size
         self._most_buffered_bytes = max(self._most_buffered_bytes, self.buffered_bytes)
         if held.size > self._max_upload_bytes:
-            raise self._too_many_bytes()
+            raise self._too_many_bytes(None)
         if self.buffered_bytes > self._max_buffered_bytes:
             raise Overloaded("The bodies of all requests in flight are too large together; try again.")
 
-    def _too_many_bytes(self) -> TooManyBytes:
-        return TooManyBytes(f"The body has more than the {self._max_upload_bytes} bytes that are accepted.")
+    def _too_many_bytes(self, size: int | None) -> TooManyBytes:
+        """`size` is the declared one, or None for a body that was read as far as it may be."""
+        most = self._max_upload_bytes
+        if size is None:
+            return TooManyBytes(f"The body has more than the {size_words(most)} that are accepted.")
+        exact = size_words(size) == size_words(most)
+        has, may = (f"{size:,} bytes", f"{most:,}") if exact else (size_words(size), size_words(most))
+        return TooManyBytes(f"The body has {has}; at most {may} are accepted.")
 
 
 class BodyReservation:

@@ -6,7 +6,8 @@ import zlib
 import pytest
 from PIL import Image
 
-from app.detection.image_headers import read_image_header, read_orientation
+from app.detection.exif import read_orientation
+from app.detection.image_headers import read_image_header
 from app.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
 from testing import hostile_files as make
 

@@ -235,3 +235,22 @@ def test_forms_are_not_taken_apart_byte_by_byte(filler: bytes) -> None:
     with contextlib.suppress(MalformedRequest):
         parse_multipart(FORM, body)
     assert Steps.looked < 50_000
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        (40 * 2**20, "The body has 40 MB; at most 32 MB are accepted."),
+        (32 * 2**20 + 1, "The body has 33,554,433 bytes; at most 33,554,432 are accepted."),
+        (3 * 2**30, "The body has 3 GB; at most 32 MB are accepted."),
+    ],
+)
+def test_sizes_are_said_as_people_say_them(declared: int, words: str) -> None:
+    with pytest.raises(TooManyBytes) as refusal:
+        read(reader(max_upload_bytes=32 * 2**20), [], {"content-length": str(declared)})
+    assert refusal.value.detail == words
+
+
+def test_a_body_without_a_length_is_told_the_limit() -> None:
+    with pytest.raises(TooManyBytes, match="more than the 100 bytes that are accepted"):
+        read(reader(), [b"x" * 101])

@@ -89,3 +89,24 @@ def test_the_dockerfile_has_no_warnings() -> None:
         [hadolint, "--failure-threshold", "warning", "Dockerfile"], cwd=ROOT, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stdout
+
+
+def test_a_clone_keeps_the_bytes_of_every_file_whatever_its_line_endings_are_set_to(tmp_path: Path) -> None:
+    for setting in ("core.autocrlf=true", "core.eol=crlf"):
+        clone = tmp_path / setting
+        clone.mkdir()
+        git = ["git", "-C", str(clone), "-c", setting]
+        (clone / ".gitattributes").write_bytes((ROOT / ".gitattributes").read_bytes())
+        files = {
+            "manifest.json": b'{\n  "a": 1\n}\n',
+            "container.sh": b"#!/bin/sh\ntrue\n",
+            "calibration.npy": b"\0\n\r\n",
+        }
+        for name, content in files.items():
+            (clone / name).write_bytes(content)
+        for command in (["init", "-q"], ["add", "."]):
+            subprocess.run([*git, *command], check=True, capture_output=True)
+        for name in files:
+            (clone / name).unlink()
+        subprocess.run([*git, "checkout", "--", "."], check=True, capture_output=True)
+        assert {name: (clone / name).read_bytes() for name in files} == files

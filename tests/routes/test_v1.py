@@ -1,6 +1,7 @@
 import base64
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.detection.images import Preprocessing, decode_image
-from testing.pictures import circle_picture, picture
+from app.main import create_app
+from app.settings import Settings
+from testing.artifacts import write_tiny_artifact
+from testing.pictures import circle_picture, encoded, picture
 
 
 def test_one_image_is_judged_alike_as_multipart_and_as_raw_body(client: TestClient) -> None:
@@ -115,3 +119,14 @@ def test_a_body_over_the_limit_is_413_by_length_and_by_chunks(make_client: Calla
     by_chunks = client.post("/v1/predict", content=iter([b"x" * 600, b"x" * 600]))
     assert by_length.status_code == by_chunks.status_code == 413
     assert client.post("/v1/predict/batch", content=b"x" * 1001).status_code == 413
+
+
+def test_formats_that_the_operator_adds_are_judged_on_every_way(tmp_path: Path) -> None:
+    image = encoded(Image.new("L", (64, 64), 255), "TIFF")
+    settings = Settings(artifact=write_tiny_artifact(tmp_path / "tiny"), formats=("PNG", "TIFF"))
+    with TestClient(create_app(settings)) as client:
+        assert client.post("/v1/predict", content=image).json()["is_anomaly"] is False
+        files = [("files", image), ("files", encoded(Image.new("L", (9, 9)), "GIF"))]
+        first, second = client.post("/v1/predict/batch", files=files).json()["results"]
+    assert first["is_anomaly"] is False
+    assert second["status"] == 415

@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import numpy as np
@@ -5,8 +6,9 @@ import pytest
 from PIL import Image
 
 from app.detection.images import decode_image
+from app.settings import Settings
 from training.data.circles import draw_circles, random_circles
-from training.data.dataset import circle_dataset, decode, fingerprint, folder_dataset, read
+from training.data.dataset import MAX_FILE_BYTES, circle_dataset, decode, fingerprint, folder_dataset, read
 from training.errors import TrainingError
 
 PARTS = ("train", "calibration", "test")
@@ -91,6 +93,38 @@ def test_broken_and_foreign_files_are_listed_and_skipped(folder):
     dataset = folder_dataset(folder, 0, 0.05, warn=lines.append)
     assert sorted(line.split(":")[0] for line in lines) == ["Skipped broken.png", "Skipped notes.txt"]
     assert dataset.description["skipped"] == 2
+
+
+def test_a_file_larger_than_serving_accepts_is_not_read_and_a_pipe_not_waited_for(folder, monkeypatch):
+    with (folder / "video.mp4").open("wb") as file:
+        file.truncate(20 * 2**30)  # takes no room on the disk
+    os.mkfifo(folder / "pipe")
+    (folder / "gone.png").symlink_to("nowhere.png")
+    lines = []
+    assert folder_dataset(folder, 0, 0.05, warn=lines.append).description["skipped"] == 3
+    assert sorted(lines) == [
+        "Skipped gone.png: No such file or directory",
+        "Skipped pipe: Not a regular file.",
+        "Skipped video.mp4: The file has 20 GB; at most 32 MB are read.",
+    ]
+    assert Settings.model_fields["max_upload_bytes"].default == MAX_FILE_BYTES
+
+
+def test_a_skipped_name_that_is_not_utf_8_is_shown_escaped(folder):
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(b"no image")
+    lines = []
+    folder_dataset(folder, 0, 0.05, warn=lines.append)
+    assert lines[0].startswith("Skipped caf\\xe9.png: The file is not one of PNG")
+    lines[0].encode()
+
+
+def test_linked_folders_are_followed_once_and_optional_formats_are_read(folder, tmp_path):
+    save_image(tmp_path / "elsewhere" / "more.tiff", 99)
+    for name in ("first", "second"):
+        (folder / name).symlink_to(tmp_path / "elsewhere")
+    description = folder_dataset(folder, 0, 0.05).description
+    assert sum(description[part] for part in PARTS) == 81
+    assert description["duplicates"] == 0
 
 
 def test_equal_files_count_once(folder):

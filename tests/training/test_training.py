@@ -272,3 +272,16 @@ def test_interrupt_between_the_two_renames_brings_the_earlier_artifact_back(trai
         write_artifact(output, fill)
     assert load_artifact(output).version == version
     assert list(tmp_path.iterdir()) == [output]
+
+
+def test_without_pytorch_it_says_what_to_install(tmp_path):
+    code = (
+        "import sys; sys.modules['torch'] = None\n"  # as if it were not there
+        "from training.__main__ import main; sys.exit(main(['--output', sys.argv[1]]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "new")], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 1
+    assert run.stderr == (
+        "error: there is no torch here, which training needs: `pip install '.[training]'` "
+        "(or `make train`, which makes an environment of its own).\n"
+    )

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from app.detection.folders import files_below, printable
 from app.detection.images import SIDE, Preprocessing, decode_image, open_image, to_large_grayscale
-from app.errors import Refusal
+from app.errors import Refusal, TooManyBytes, size_words
+from app.settings import ACCEPTED_FORMATS, OPTIONAL_FORMATS
 from training.data.circles import draw_circles, random_circles
 from training.data.variants import Variant
 from training.errors import TrainingError
@@ -28,6 +31,10 @@ Original = bytes | Path
 CALIBRATION_SHARE, TEST_SHARE = 0.25, 0.15
 # The service's default, GATE_MAX_IMAGE_PIXELS: what it would refuse is no example of what it should accept.
 MAX_IMAGE_PIXELS = 25_000_000
+# And GATE_MAX_UPLOAD_BYTES: a video that lies in the folder is not read.
+MAX_FILE_BYTES = 32 * 2**20
+# Those that the service can be told to accept are good examples too.
+FORMATS = (*ACCEPTED_FORMATS, *OPTIONAL_FORMATS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +73,14 @@ class Dataset:
 
 def read(original: Original) -> bytes:
     """The whole file."""
-    return original if isinstance(original, bytes) else original.read_bytes()
+    return original if isinstance(original, bytes) else _read_file(original)
 
 
 def decode(originals: Sequence[Original], preprocessing: Preprocessing) -> NDArray[np.float32]:
     """(N, 28, 28), by the code that serves. Raises what `app.detection.images.decode_image` raises."""
     images = np.empty((len(originals), SIDE, SIDE), np.float32)
     for row, original in enumerate(originals):
-        images[row] = decode_image(read(original), preprocessing, MAX_IMAGE_PIXELS)
+        images[row] = decode_image(read(original), preprocessing, MAX_IMAGE_PIXELS, FORMATS)
     return images
 
 
@@ -95,7 +102,7 @@ def decode_variants(
 
     def send(row: int) -> None:
         generator = np.random.default_rng([seed, row])
-        gray = to_large_grayscale(open_image(read(originals[row]), MAX_IMAGE_PIXELS), preprocessing)
+        gray = to_large_grayscale(open_image(read(originals[row]), MAX_IMAGE_PIXELS, FORMATS), preprocessing)
         for number, variant in enumerate(variants):
             arrived = decode_image(variant.apply(gray, generator), preprocessing, MAX_IMAGE_PIXELS)
             images[number, row] = (arrived * 255).round()
@@ -198,7 +205,7 @@ def _read_folder(folder: Path, warn: Callable[[str], None]) -> _Folder:
     with tqdm(_files(folder), unit="file", leave=False, disable=None) as bar:
         for path in bar:
             try:
-                content = path.read_bytes()
+                content = _read_file(path)
                 digest = _digest(content)
                 if digest in found.paths:
                     found.duplicates += 1
@@ -208,7 +215,7 @@ def _read_folder(folder: Path, warn: Callable[[str], None]) -> _Folder:
             except (OSError, Refusal) as error:
                 found.skipped += 1
                 why = error.detail if isinstance(error, Refusal) else error.strerror
-                warn(f"Skipped {path.relative_to(folder)}: {why}")
+                warn(f"Skipped {printable(path.relative_to(folder))}: {why}")
     return found
 
 
@@ -223,8 +230,24 @@ def _digest(content: bytes) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return [Path(path) for path in files_below(str(folder))]
+
+
+def _read_file(path: Path) -> bytes:
+    """The whole file, if it is one and no larger than what the service accepts.
+
+    Raises:
+        OSError: It cannot be read.
+        TooManyBytes: It is larger.
+    """
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        os.listdir(path)  # says why, where it cannot be
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(None, "Not a regular file.")  # opening a pipe would wait for a writer
+    if status.st_size > MAX_FILE_BYTES:
+        raise TooManyBytes(f"The file has {size_words(status.st_size)}; at most {size_words(MAX_FILE_BYTES)} are read.")
+    return path.read_bytes()
 
 
 def _check_enough(count: int, rate: float, folder: Path) -> None:

@@ -1,0 +1,52 @@
+"""Formats by their first bytes: what is accepted, and what to do with what is not."""
+
+import re
+
+from app.settings import ACCEPTED_FORMATS, OPTIONAL_FORMATS
+
+_SIGNATURES = (
+    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
+    ("JPEG", re.compile(rb"\xff\xd8\xff")),
+    ("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL)),
+    ("BMP", re.compile(rb"BM")),
+    ("GIF", re.compile(rb"GIF8[79]a")),
+    ("TIFF", re.compile(rb"II\*\0|MM\0\*")),
+    ("BigTIFF", re.compile(rb"II\+\0|MM\0\+")),
+    # The major brand and up to seven compatible ones; the general brands stand in files of both kinds.
+    ("AVIF", re.compile(rb"....ftyp(?:.{4}){0,8}?(?:avif|avis)", re.DOTALL)),
+    ("HEIC", re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)),
+    ("JPEG XL", re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")),
+    ("JPEG 2000", re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51")),
+    ("SVG", re.compile(rb"\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,200}?-->\s*)?<svg\b", re.DOTALL | re.IGNORECASE)),
+    ("PDF", re.compile(rb"%PDF-")),
+    ("Photoshop", re.compile(rb"8BPS")),
+    ("icon", re.compile(rb"\x00\x00\x01\x00")),
+)
+_ADVICE = {
+    "HEIC": "Save it as JPEG; an iPhone takes JPEGs with Settings > Camera > Formats > Most Compatible.",
+    "SVG": "Export it as PNG.",
+    "PDF": "Export the page as PNG.",
+}
+
+
+def known_format(data: bytes) -> str | None:
+    """The format's name, or None if the first bytes are of none that is known here."""
+    return next((name for name, signature in _SIGNATURES if signature.match(data)), None)
+
+
+def refusal_words(name: str | None, accepted: tuple[str, ...]) -> str:
+    """Why a file is not accepted, and what its sender can do.
+
+    Args:
+        name: By `known_format`.
+        accepted: What is.
+    """
+    if name is None:
+        return f"The file is not one of {', '.join(accepted)}, judged by its first bytes."
+    advice = _ADVICE.get(name, "Save it as PNG or JPEG.")
+    if name in (*ACCEPTED_FORMATS, *OPTIONAL_FORMATS):
+        advice += " (The operator decides which formats are accepted: GATE_FORMATS.)"
+    return f"This is {_WITH_ARTICLE.get(name, f'a {name}')} file, which is not one of {', '.join(accepted)}. {advice}"
+
+
+_WITH_ARTICLE = {"HEIC": "an HEIC", "AVIF": "an AVIF", "SVG": "an SVG", "icon": "an icon"}
