@@ -23,6 +23,7 @@ from app.routes.v2 import add_v2_routes
 from app.settings import Settings, read_settings
 from app.telemetry.logs import configure_logging
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import read_tracing
 from app.web.middleware import RequestMiddleware
 from app.web.problems import Problem
 from app.web.routing import ExactRoutes
@@ -39,7 +40,8 @@ class GateApp(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         routes = ExactRoutes(self.router)
-        return RequestMiddleware(routes, TokenCheck(self.state.settings.tokens), self.state.metrics)
+        stack = RequestMiddleware(routes, TokenCheck(self.state.settings.tokens), self.state.metrics)
+        return stack if self.state.spans is None else self.state.spans.around(stack)
 
     def openapi(self) -> dict[str, Any]:
         if not self.openapi_schema:
@@ -69,11 +71,16 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
         lifespan=_lifespan,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would name an absolute http address, behind whatever proxy
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # its search for a provider, at every request
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+        },  # its search for a provider, at every request; app.telemetry.tracing
     )
     app.state.settings = settings
     app.state.metrics = Metrics()
     app.state.judge = Judge(settings, app.state.metrics)
+    app.state.spans = read_tracing()
     app.state.detector = detector
     app.state.bodies = BodyReader(settings, app.state.metrics.input_bytes.observe)
     app.state.classifier = None
@@ -103,3 +110,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if app.state.classifier is not None:
         await app.state.classifier.close()
     judge.close()
+    if app.state.spans is not None:
+        app.state.spans.close()

@@ -12,6 +12,7 @@ from app.detection.images import OpenedImage, Preprocessing, decode_image, open_
 from app.errors import Refusal
 from app.judging.queues import Lane, Patience
 from app.settings import Settings, usable_cores
+from app.telemetry.tracing import traced
 
 T = TypeVar("T")
 Pixels = NDArray[np.float32]
@@ -49,6 +50,7 @@ class Decoder:
         self.light = Lane("decode", _LIGHT_THREADS)
         self.heavy = Lane("decode-large", 1)
 
+    @traced("decode")
     async def decode(self, data: bytes, preprocessing: Preprocessing, patience: Patience) -> Pixels:
         """Decodes one file.
 
@@ -66,6 +68,7 @@ class Decoder:
         pixels = await self.run(decode, patience)
         return await self._decode_heavy(data, preprocessing, patience) if pixels is None else pixels
 
+    @traced("decode")
     async def decode_all(
         self, files: Sequence[bytes], preprocessing: Preprocessing, patience: Patience
     ) -> list[Pixels | Refusal]:

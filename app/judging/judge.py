@@ -14,6 +14,7 @@ from app.judging.decoding import Decoder, Pixels
 from app.judging.queues import DetectionQueue, Patience
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import span, traced
 
 T = TypeVar("T")
 
@@ -140,7 +141,9 @@ class Admission:
             Refusal: What opening and decoding it raise.
         """
         pixels = await self._decoder.decode(data, self.detector.artifact.preprocessing, self._patience)
-        judgement = Judgement(pixels, await self._queue.detect(pixels), self.detector)
+        with span("network"):
+            detection = await self._queue.detect(pixels)
+        judgement = Judgement(pixels, detection, self.detector)
         self._judge.metrics.judged(judgement.detection, self.detector)
         return judgement
 
@@ -158,6 +161,7 @@ class Admission:
                 self._judge.metrics.refused(result.slug)
         return results
 
+    @traced("network")
     async def judge_pixels(self, images: Sequence[Pixels]) -> list[Judgement]:
         """Judges images that need no decoding, each to the same numbers as above.
 

@@ -12,6 +12,7 @@ from starlette.types import Receive
 from app.errors import BodyTooSlow, CompressedBody, Overloaded, TooManyBytes, size_words
 from app.payload.allocator import return_free_pages
 from app.settings import Settings
+from app.telemetry.tracing import traced
 
 # After this much was held at once, freed pieces of bodies are worth the time that returning them takes.
 _BURST_BYTES = 16 * 2**20
@@ -39,6 +40,7 @@ class BodyReader:
         """For as long as a request needs its body, in a `with`; at the end its bytes go back to the budget."""
         return BodyReservation(self)
 
+    @traced("read body")
     async def read(self, headers: Headers, receive: Receive, held: "BodyReservation") -> bytes:
         """The whole body.
 

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from yarl import URL
 
 from app.errors import ClassifierDown, ClassifierTooSlow, MalformedRequest
+from app.telemetry.tracing import traced, with_trace
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class Classifier:
     async def close(self) -> None:
         await self._session.close()
 
+    @traced("forward", "client")
     async def forward(self, method: str, path: bytes, query: bytes, headers: RawHeaders, body: bytes) -> Answer:
         """Sends one request, once; its answer is not interpreted: redirects, encodings and cookies are the client's.
 
@@ -114,7 +116,7 @@ class Classifier:
         """
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await self._exchange(method, self._target(path, query), _sendable(headers), body)
+                return await self._exchange(method, self._target(path, query), _sendable(with_trace(headers)), body)
         except TimeoutError as error:
             raise ClassifierTooSlow(
                 f"The classifier did not answer within {self._timeout_seconds:g} seconds."

@@ -10,6 +10,7 @@ from app.errors import Refusal
 from app.judging.decoding import Pixels
 from app.judging.judge import Admission, Judge, Judgement
 from app.payload.body import BodyReader
+from app.telemetry.tracing import traced
 
 Found = TypeVar("Found")
 Result = TypeVar("Result")
@@ -47,6 +48,7 @@ async def take_in(
             return await judge(admission, found)
 
 
+@traced("parse")
 async def parse_body(
     admission: Admission, parse: Callable[[bytes], Found], body: bytes, in_place_bytes: int = JSON_IN_PLACE_BYTES
 ) -> Found:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import GateFailed, NotReady, Refusal
 from app.telemetry.logs import log_request
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import trace_fields
 from app.web.problems import as_refusal, problem_response
 from app.web.tokens import TokenCheck
 
@@ -71,7 +72,7 @@ class _Exchange:
         self.request_id = _request_id(scope)
         self.status = 0
         self._problem = ""
-        self.log: dict[str, Any] = {}
+        self.log: dict[str, Any] = trace_fields()
         scope.setdefault("state", {}).update(log=self.log, request_id=self.request_id)
 
     async def send(self, message: Message) -> None:
