@@ -27,7 +27,8 @@ VIEW_CALIBRATION = "view_calibration.npy"
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A later imagegate may add fields without a new format version; what cannot be read without them gets a new one.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Architecture(_Record):

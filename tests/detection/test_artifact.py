@@ -60,6 +60,14 @@ def test_a_newer_format_asks_for_a_newer_imagegate(tmp_path: Path) -> None:
         load_artifact(folder)
 
 
+def test_an_unknown_field_of_the_same_format_is_no_error_and_changes_no_other(tmp_path: Path) -> None:
+    folder = write_tiny_artifact(tmp_path / "tiny")
+    before = load_artifact(folder).manifest
+    promise = {**before.promise.model_dump(), "something_new": 1}
+    rewrite_manifest(folder, something_new=True, promise=promise)
+    assert load_artifact(folder).manifest == before
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
