@@ -76,8 +76,8 @@ test-integrations: .venv-integrations/.installed  ## nginx, Envoy, promtool, and
 # What kubectl would send; without kubectl, the base alone, which needs no rendering.
 test-kubernetes: .venv-kubernetes/.installed  ## The manifests against the schemas of Kubernetes, offline
 	.venv-kubernetes/bin/kubernetes-validate --strict --no-warn deploy/kubernetes/base/[!k]*.yaml
-	@command -v kubectl >/dev/null || { echo "No kubectl: the overlay is not rendered, and not validated."; exit 0; }; \
-	set -o pipefail; for folder in base overlays/example; do \
+	@command -v kubectl >/dev/null || { echo "No kubectl: the overlays are not rendered, and not validated."; exit 0; }; \
+	set -o pipefail; for folder in base overlays/example overlays/two-gates; do \
 		kubectl kustomize deploy/kubernetes/$$folder | \
 			.venv-kubernetes/bin/kubernetes-validate --strict --no-warn - || exit 1; done
 

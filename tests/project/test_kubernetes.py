@@ -1,8 +1,11 @@
 """What deploy/kubernetes says of the service is so: its settings, ports, probes, users and metrics exist."""
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -13,6 +16,8 @@ from testing.paths import ROOT
 
 BASE = ROOT / "deploy" / "kubernetes" / "base"
 OVERLAY = ROOT / "deploy" / "kubernetes" / "overlays" / "example"
+TWO_GATES = ROOT / "deploy" / "kubernetes" / "overlays" / "two-gates"
+GATES = [TWO_GATES / "digits", TWO_GATES / "letters"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().splitlines()
 
 
@@ -25,6 +30,8 @@ def settings_of(*folders: Path) -> dict[str, str]:
     lines = [line for folder in folders for line in (folder / "settings.env").read_text().splitlines()]
     pairs = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
     for folder in folders:
+        if not (folder / "deployment.yaml").exists():
+            continue
         container = manifest(folder, "deployment.yaml")["spec"]["template"]["spec"]["containers"][0]
         pairs |= {entry["name"]: entry.get("value", "from-a-secret") for entry in container.get("env", ())}
     return pairs
@@ -45,7 +52,7 @@ def keys_and_values(node: Any) -> Iterator[tuple[str, Any]]:
             yield from keys_and_values(value)
 
 
-@pytest.mark.parametrize("folder", [BASE, OVERLAY], ids=["base", "overlay"])
+@pytest.mark.parametrize("folder", [BASE, OVERLAY, *GATES], ids=lambda folder: folder.name)
 def test_every_manifest_is_part_of_its_folder_and_nothing_is_missing(folder: Path) -> None:
     kustomization = manifest(folder, "kustomization.yaml")
     named = set(kustomization["resources"]) | {patch["path"] for patch in kustomization.get("patches", ())}
@@ -56,7 +63,9 @@ def test_every_manifest_is_part_of_its_folder_and_nothing_is_missing(folder: Pat
     }
 
 
-@pytest.mark.parametrize("folders", [(BASE,), (BASE, OVERLAY)], ids=["base", "overlay"])
+@pytest.mark.parametrize(
+    "folders", [(BASE,), (BASE, OVERLAY), *((BASE, gate) for gate in GATES)], ids=lambda folders: folders[-1].name
+)
 def test_the_settings_start_the_service(folders: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in settings_of(*folders).items():
         monkeypatch.setenv(name, value)
@@ -106,8 +115,9 @@ def test_one_name_and_one_label_hold_everything_together() -> None:
     assert all(selector == labels for selector in selectors)
     scaled = manifest(BASE, "horizontalpodautoscaler.yaml")["spec"]["scaleTargetRef"]
     assert (scaled["kind"], scaled["name"]) == ("Deployment", deployment["metadata"]["name"])
-    for name in ("deployment.yaml", "networkpolicy.yaml"):
-        assert manifest(OVERLAY, name)["metadata"] == manifest(BASE, name)["metadata"], "the patch would miss"
+    for folder in (OVERLAY, *GATES):
+        for patch in {path.name for path in folder.iterdir()} & {"deployment.yaml", "networkpolicy.yaml"}:
+            assert manifest(folder, patch)["metadata"] == manifest(BASE, patch)["metadata"], "the patch would miss"
 
 
 def test_a_pod_can_change_nothing_and_reach_nobody(pod: Any) -> None:
@@ -132,6 +142,42 @@ def test_the_overlay_lets_the_gate_reach_the_classifier_that_it_names() -> None:
     to_classifier, to_names = manifest(OVERLAY, "networkpolicy.yaml")["spec"]["egress"]
     assert url == f"http://classifier:{to_classifier['ports'][0]['port']}"
     assert {port["port"] for port in to_names["ports"]} == {53}
+
+
+def test_each_of_several_gates_has_a_name_an_image_and_a_label_of_its_own() -> None:
+    assert manifest(TWO_GATES, "kustomization.yaml")["resources"] == [gate.name for gate in GATES]
+    for gate in GATES:
+        kustomization = manifest(gate, "kustomization.yaml")
+        assert kustomization["namePrefix"] == f"{gate.name}-"
+        (labels,) = kustomization["labels"]
+        assert labels == {"pairs": {"app.kubernetes.io/instance": gate.name}, "includeSelectors": True}
+        (image,) = kustomization["images"]
+        assert image["newName"].endswith(f"/imagegate-{gate.name}")
+
+
+@pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.name)
+def test_each_of_several_gates_reaches_the_classifier_that_it_names(gate: Path) -> None:
+    url = urlsplit(settings_of(gate)["GATE_CLASSIFIER_URL"])
+    to_classifier, to_names = manifest(gate, "networkpolicy.yaml")["spec"]["egress"]
+    (expression,) = to_classifier["to"][0]["podSelector"]["matchExpressions"]
+    assert (expression["values"], to_classifier["ports"][0]["port"]) == ([url.hostname], url.port)
+    assert {port["port"] for port in to_names["ports"]} == {53}
+    # kustomize would add the gate's label to it, and no classifier has that.
+    assert "matchLabels" not in dict(keys_and_values(manifest(gate, "networkpolicy.yaml")))
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl renders the overlay")
+def test_no_selector_of_one_gate_fits_pods_of_the_other() -> None:
+    rendered = subprocess.run(["kubectl", "kustomize", TWO_GATES], capture_output=True, check=True, text=True).stdout
+    objects = [one for one in yaml.safe_load_all(rendered) if one["kind"] != "ConfigMap"]
+    assert len(objects) == 2 * (len(manifest(BASE, "kustomization.yaml")["resources"]))
+    for one in objects:
+        gate, _, rest = one["metadata"]["name"].partition("-")
+        assert rest == "imagegate"
+        found = [value for key, value in keys_and_values(one["spec"]) if key == "app.kubernetes.io/instance"]
+        assert set(found) == ({gate} if one["kind"] != "HorizontalPodAutoscaler" else set())
+        if one["kind"] == "HorizontalPodAutoscaler":
+            assert one["spec"]["scaleTargetRef"]["name"] == one["metadata"]["name"]
 
 
 def test_the_overlay_mounts_the_artifacts_that_it_names() -> None:
