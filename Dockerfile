@@ -7,7 +7,11 @@ WORKDIR /srv/imagegate
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 COPY pyproject.toml constraints.txt /tmp/
 # The dependencies alone, not the project: its wheel holds the training code. The environment gets no pip of its own.
-RUN python -c "import tomllib; print(*tomllib.load(open('/tmp/pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+# Extras of pyproject.toml, with spaces: --build-arg EXTRAS=otel for traces.
+ARG EXTRAS=""
+RUN python -c "import sys, tomllib; project = tomllib.load(open('/tmp/pyproject.toml', 'rb'))['project']; \
+        extras = ' '.join(sys.argv[1:]).split(); \
+        print(*project['dependencies'], *sum(map(project['optional-dependencies'].get, extras), []), sep='\n')" "${EXTRAS}" \
         > /tmp/requirements.txt \
     && python -m venv --without-pip venv \
     && python -m pip --python venv/bin/python install --no-compile \

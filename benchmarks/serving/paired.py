@@ -4,8 +4,9 @@
     python -m benchmarks.serving.paired build/before .
     python -m benchmarks.serving.paired . . --after OTEL_TRACES_EXPORTER=otlp
 
-A round is a number of requests of one version, then as many of the other; the difference of each pair of rounds counts,
-so that a slow minute of the machine falls upon both.
+A round is a number of requests of one version, then as many of the other; the difference of each round counts, so that
+a slow minute of the machine falls upon both. Processes are started anew several times, for two of the same code differ
+by a few microseconds for as long as they live.
 """
 
 import argparse
@@ -32,21 +33,28 @@ def main() -> None:
         body = Path(folder) / "body.png"
         body.write_bytes(picture())
         # With a network that does next to nothing, differences of the code around it are seen soonest.
-        settings = ["GATE_LOG_LEVEL=info", f"GATE_ARTIFACT={write_tiny_artifact(Path(folder) / 'tiny')}"]
-        versions = [
-            _Version(arguments.before_tree, body, settings + arguments.before),
-            _Version(arguments.after_tree, body, settings + arguments.after),
-        ]
-        for version in versions:
-            version.microseconds(_WARM_UP)
-        rounds = []
-        for number in range(arguments.rounds):
-            order = (0, 1) if number % 2 else (1, 0)
-            taken = {index: versions[index].microseconds(arguments.requests) for index in order}
-            rounds.append((taken[0], taken[1]))
-        for version in versions:
-            version.close()
-    _report(np.array(rounds), arguments.requests)
+        more = ["GATE_LOG_LEVEL=info", f"GATE_ARTIFACT={write_tiny_artifact(Path(folder) / 'tiny')}"]
+        settings = [more + arguments.before, more + arguments.after]
+        trees = (arguments.before_tree, arguments.after_tree)
+        pairs = []
+        for _ in range(arguments.pairs):
+            versions = [_Version(tree, body, one) for tree, one in zip(trees, settings, strict=True)]
+            pairs.append(_rounds(versions, arguments.rounds, arguments.requests))
+            for version in versions:
+                version.close()
+    _report(np.array(pairs))
+
+
+def _rounds(versions: list["_Version"], rounds: int, requests: int) -> list[tuple[float, float]]:
+    """Both versions in turn; who begins changes from round to round."""
+    for version in versions:
+        version.microseconds(_WARM_UP)
+    taken = []
+    for number in range(rounds):
+        order = (0, 1) if number % 2 else (1, 0)
+        round_ = {index: versions[index].microseconds(requests) for index in order}
+        taken.append((round_[0], round_[1]))
+    return taken
 
 
 class _Version:
@@ -79,18 +87,14 @@ class _Version:
         self._process.wait()
 
 
-def _report(rounds: np.ndarray, requests: int) -> None:
-    differences = np.sort(rounds[:, 1] - rounds[:, 0])
-    count = len(differences)
-    # The interval of the median that needs no assumption: between the order statistics of a fair coin.
-    low = max(0, int(np.floor(count / 2 - 0.98 * np.sqrt(count))))
-    before, after = np.median(rounds, axis=0)
+def _report(pairs: np.ndarray) -> None:
+    """Prints what (pairs, rounds, 2) microseconds show."""
+    before, after = np.median(pairs, axis=(0, 1))
+    differences = np.sort(np.median(pairs[..., 1] - pairs[..., 0], axis=1))
+    mean, error = differences.mean(), differences.std(ddof=1) / np.sqrt(len(differences))
+    print(f"before {before:.1f} us, after {after:.1f} us of CPU for a request")
     print(
-        f"before {before:.1f} us, after {after:.1f} us of CPU for a request (medians of {count} rounds of {requests})"
-    )
-    print(
-        f"difference {np.median(differences):+.2f} us; 95% interval of the median "
-        f"{differences[low]:+.2f} to {differences[count - 1 - low]:+.2f}"
+        f"difference {mean:+.2f} us (standard error {error:.2f}); by pair of processes {differences.round(1).tolist()}"
     )
 
 
@@ -123,7 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("after_tree", type=Path, help="another, or the same")
     parser.add_argument("--before", action="append", default=[], metavar="NAME=VALUE", help="environment of the first")
     parser.add_argument("--after", action="append", default=[], metavar="NAME=VALUE", help="environment of the second")
-    parser.add_argument("--rounds", type=int, default=400)
+    parser.add_argument("--pairs", type=int, default=10, help="of processes")
+    parser.add_argument("--rounds", type=int, default=60, help="of each pair")
     parser.add_argument("--requests", type=int, default=50, help="in each round")
     return parser
 
