@@ -105,10 +105,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     reloader = Reloader(judge, settings.artifact)
     reloader.on_hangup()
     artifact = judge.detector.artifact
-    logger.info("serving", extra={"fields": {"artifact": artifact.manifest.name, "version": artifact.version}})
+    fields = {"artifact": artifact.manifest.name, "version": artifact.version, "image_at": str(app.state.places)}
+    logger.info("serving", extra={"fields": fields})
     if settings.classifier_url is not None:
-        where = {"image_at": str(app.state.places), "unjudged": settings.unjudged}
-        logger.info("in front of a classifier", extra={"fields": where})
         app.state.classifier = Classifier(settings.classifier_url, settings.classifier_timeout_seconds)
     yield
     if app.state.classifier is not None:

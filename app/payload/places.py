@@ -110,7 +110,7 @@ def read_places(settings: Settings) -> Places:
         SettingsError: One cannot be understood; the message names it.
     """
     declared = settings.image_at.strip()
-    places = () if declared == "auto" else tuple(_place(one.strip()) for one in declared.split(","))
+    places = () if declared in ("auto", "") else tuple(_place(one.strip()) for one in declared.split(","))
     routes = tuple(_route(one.strip()) for one in settings.unjudged.split(",") if one.strip())
     return Places(places, routes)
 

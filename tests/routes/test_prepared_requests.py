@@ -30,6 +30,10 @@ def gate(tiny_artifact: Path) -> Iterator[tuple[Server, FakeClassifier]]:
         yield server, fake
 
 
+def test_the_log_says_at_the_start_where_images_are(gate: tuple[Server, FakeClassifier]) -> None:
+    assert "image_at=auto" in gate[0].wait_for_line("serving")
+
+
 @pytest.mark.parametrize("request_", REQUESTS, ids=[one.kind for one in REQUESTS])
 def test_prepared_request_is_refused_with_a_problem(
     gate: tuple[Server, FakeClassifier], request_: PreparedRequest
