@@ -5,7 +5,7 @@ problem. Whatever is not a `Refusal` is a fault of the service, is answered 500 
 """
 
 import http
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Refusal(Exception):
@@ -27,6 +27,11 @@ class Refusal(Exception):
         super().__init__(detail)
         self.detail = detail
         self.more_headers: list[tuple[bytes, bytes]] = []
+
+    def at(self, place: str) -> Self:
+        """Returns the same refusal, whose detail begins with the place in the request that it is about."""
+        self.detail = f"{place}: {self.detail}"
+        return self
 
     def headers(self) -> dict[str, str]:
         """Header fields that belong to this refusal."""
@@ -168,9 +173,11 @@ class AnomalousImage(Refusal):
 
     status, slug, title = 422, "anomalous-image", "The image does not belong"
 
-    def __init__(self, prediction: dict[str, object], image: int, images: int) -> None:
+    def __init__(self, prediction: dict[str, object], image: int, images: int, place: str = "") -> None:
         which = "The image" if images == 1 else f"Image {image + 1} of {images}"
         super().__init__(f"{which} is not like those that the classifier is made for.")
+        if place and images > 1:
+            self.at(place)
         self.prediction = prediction
         self.image = image
         self.images = images

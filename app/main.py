@@ -14,6 +14,7 @@ from app.judging.judge import Judge
 from app.judging.reload import Reloader, load_detector
 from app.payload.allocator import return_large_blocks
 from app.payload.body import BodyReader
+from app.payload.places import read_places
 from app.routes.classifier import Classifier
 from app.routes.gate import add_gate_routes
 from app.routes.operations import add_operations
@@ -78,6 +79,7 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
         },  # its search for a provider, at every request; app.telemetry.tracing
     )
     app.state.settings = settings
+    app.state.places = read_places(settings)
     app.state.metrics = Metrics()
     app.state.judge = Judge(settings, app.state.metrics)
     app.state.spans = read_tracing()
@@ -103,7 +105,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     reloader = Reloader(judge, settings.artifact)
     reloader.on_hangup()
     artifact = judge.detector.artifact
-    logger.info("serving", extra={"fields": {"artifact": artifact.manifest.name, "version": artifact.version}})
+    fields = {"artifact": artifact.manifest.name, "version": artifact.version, "image_at": str(app.state.places)}
+    logger.info("serving", extra={"fields": fields})
     if settings.classifier_url is not None:
         app.state.classifier = Classifier(settings.classifier_url, settings.classifier_timeout_seconds)
     yield

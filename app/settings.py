@@ -81,6 +81,14 @@ class Settings(BaseSettings):
     fail_open: bool = Field(
         False, description="Forward and admit when the gate itself fails; never because of an image, or of load."
     )
+    image_at: str = Field(
+        "auto",
+        description="Where a classifier's requests carry the image: `body`, form:NAME, json:/POINTER, tensor:NAME, "
+        "several with commas; auto searches, and refuses what could be an image and is not judged.",
+    )
+    unjudged: str = Field(
+        "", description="Routes of the classifier that carry no image: `METHOD /path`, `*` at its end, with commas."
+    )
     accel_redirect: str | None = Field(
         None, description="nginx: the location, such as @classifier, that admitted requests go to."
     )

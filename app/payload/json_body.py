@@ -1,10 +1,12 @@
 """JSON from a stranger: one meaning only, and bounded, so that gate and classifier cannot read it differently."""
 
 import json
+import unicodedata
 from typing import Any, NoReturn
 
 from app.errors import MalformedRequest, TooManyBytes
 
+_BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 # A number in JSON takes two bytes, in memory thirty. A thousand images of 784 pixels fit.
 _MAX_VALUES = 1_000_000
 
@@ -13,27 +15,54 @@ def parse_json(body: bytes) -> Any:
     """Parses a UTF-8 document, more strictly than the standard asks for.
 
     Raises:
-        MalformedRequest: Not JSON, nested too deeply, with NaN or Infinity, or with a key twice in one object (of
-            which different readers take different ones).
+        MalformedRequest: Not JSON, nested too deeply, with a byte order mark, in UTF-16 or UTF-32, with NaN or
+            Infinity, with half a character, or with a key twice in one object, its case aside (of which different
+            readers take different ones).
         TooManyBytes: It holds more values than any request that could be judged.
     """
     if body.count(b",") > _MAX_VALUES:
         raise TooManyBytes(f"The JSON document holds more than {_MAX_VALUES} values.")
+    _check_encoding(body)
     try:
-        return json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_refuse_constant)
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise MalformedRequest("The JSON document is nested too deeply.") from error
     except UnicodeDecodeError as error:
         raise MalformedRequest("The JSON document is not UTF-8.") from error
     except ValueError as error:
         raise MalformedRequest(f"The JSON document is broken: {error}.") from error
+    if b"\\ud" in body or b"\\uD" in body:
+        _check_surrogates(document)
+    return document
+
+
+def _check_encoding(body: bytes) -> None:
+    if body.startswith(_BYTE_ORDER_MARKS):
+        raise MalformedRequest("The JSON document begins with a byte order mark; send it as UTF-8 without one.")
+    if b"\0" in body[:4]:
+        raise MalformedRequest("The JSON document is in UTF-16 or UTF-32; send it as UTF-8.")
+
+
+def _check_surrogates(document: Any) -> None:
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise MalformedRequest("The JSON document holds half a character (a lone surrogate).") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
+    fields = dict(pairs)
+    # Go's reader takes `IMAGE` for `image`, and readers in C end a key at its first zero.
+    if len(fields) != len(pairs) or len({folded(name) for name in fields}) != len(pairs):
         raise MalformedRequest("The JSON document has a key twice in one object.")
-    return members
+    if any("\0" in name for name in fields):
+        raise MalformedRequest("The JSON document has a key with a zero character in it.")
+    return fields
+
+
+def folded(name: str) -> str:
+    """The same for names that some reader takes for one."""
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
 
 
 def _refuse_constant(name: str) -> NoReturn:

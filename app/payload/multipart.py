@@ -1,125 +1,251 @@
-"""Takes multipart bodies apart, in memory."""
+"""Takes multipart/form-data apart, in memory, so strictly that every other reader finds the same parts.
 
+Delimiters are found by `bytes.find`: python-multipart walks a body byte by byte where it is not what it expects, and
+accepts much that other readers take differently.
+"""
+
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 
 from app.errors import MalformedRequest
-
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
+from app.payload.base64_text import text_of
+from app.payload.content_type import FORM, ContentType, any_boundary, parse_content_type, plain_boundary
 
 _MAX_PARTS = 1000
-# python-multipart takes each of these byte by byte, in the event loop; no client sends more than a few.
-_MAX_PADDING = 64
-_MAX_DISPOSITION_PARAMETERS = 16
+# Of one part. No client sends more than four fields; a file name may be long.
+_MAX_HEADER_BYTES = 8 * 2**10
+_MAX_HEADER_LINES = 16
+
+_WORD = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_FIELD = re.compile(rb"(" + _WORD + rb"):[ \t]*([^\0\r\n]*?)[ \t]*")
+_IS_FORM_DATA = re.compile(rb"form-data[ \t]*(?=;|$)", re.IGNORECASE)
+_PARAMETER = re.compile(rb';[ \t]*(?:(%b)=(?:"([^"\\]*)"|(%b))[ \t]*(?=;|$)|$)' % (_WORD, _WORD))
+# With backslashes before quotes: Go's and older curl's way, which other readers take for the end of the name.
+_ESCAPED_PARAMETER = re.compile(
+    rb';[ \t]*(?:(%b)=(?:"((?:[^"\\]|\\.)*)"|(%b))[ \t]*(?=;|$)|$)' % (_WORD, _WORD), re.DOTALL
+)
+# How nearly every client writes a part's header, with nothing in it that any reader takes in another way: read at once.
+_ORDINARY_HEADER = re.compile(
+    rb'Content-Disposition: form-data; name="([\w .-]+)"(?:; filename="([\w .-]+)")?'
+    rb"(?:\r\nContent-Type: ([a-z]+/[a-z0-9.-]+))?",
+    re.IGNORECASE | re.ASCII,
+)
+_MAY_HOLD_PARTS = ("multipart/", "message/")
+_FIELDS_FOR_CLASSIFIERS = frozenset(
+    (b"content-disposition", b"content-type", b"content-length", b"content-transfer-encoding")
+)
+_NO_ENCODING = frozenset((b"binary", b"8bit", b"7bit"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Part:
     """One part of a multipart body.
 
     Attributes:
         name: Of its form field.
-        is_file: Whether it has a file name; which one is the client's word, and not kept.
+        file_name: The client's word, for a classifier alone; "" without one.
+        content_type: As it is written; "" without one.
+        is_file: Whether it has a file name.
     """
 
     name: str
     content: bytes
     is_file: bool
+    file_name: str = ""
+    content_type: str = ""
+
+    def replace(self, data: bytes) -> None:
+        """Puts a PNG file in the place of the file that it holds."""
+        self.content, self.content_type = data, "image/png"
+
+    def replace_text(self, data: bytes) -> None:
+        """Puts a PNG file in the place of the base64 that it holds."""
+        self.content = text_of(data, self.content[:5].decode("latin-1")).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """Content-Disposition and Content-Type of one part."""
+
+    name: str
+    file_name: str | None
+    content_type: str
+    length: bytes
 
 
 def is_multipart(headers: Headers) -> bool:
-    return headers.get("content-type", "").lower().startswith("multipart/form-data")
+    return headers.get("content-type", "").lower().startswith(FORM)
 
 
 def parse_multipart(headers: Headers, body: bytes) -> list[Part]:
-    """Takes a multipart body apart. File names and content types are the client's words: they are not even read.
+    """Takes the body of a request apart that only this service reads.
+
+    Unlike `parse_form`, it accepts line breaks in front, header fields that it does not know, and `filename*`: with
+    one reader alone, none of them is ambiguous.
 
     Raises:
         MalformedRequest: No boundary, broken or unfinished parts, or too many of them.
     """
-    _, options = parse_options_header(headers.get("content-type", ""))
-    boundary = options.get(b"boundary", b"")
-    if not boundary:
-        raise MalformedRequest("The multipart content type names no boundary.")
-    _check_delimiters(body, b"--" + boundary)
-    collector = _PartCollector()
+    values = headers.getlist("content-type")
+    boundary = any_boundary(parse_content_type(values[0] if len(values) == 1 else "", "The request's Content-Type"))
+    position = 0
+    while body.startswith(b"\r\n", position) and position < _MAX_HEADER_LINES:
+        position += 2
+    return _parts(body, position, boundary, strict=False)
+
+
+def parse_form(content_type: ContentType, body: bytes) -> list[Part]:
+    """Takes a form apart that a classifier will read too: what two readers could take differently is refused.
+
+    Args:
+        content_type: Of the request; multipart/form-data with a boundary.
+
+    Raises:
+        MalformedRequest: It is not exactly one way of writing its parts.
+        UnsupportedFormat: A part announces a charset other than UTF-8.
+    """
+    boundary = plain_boundary(content_type)
+    if body.find(b'--"' + boundary) >= 0 or body.find(b"--'" + boundary) >= 0:
+        raise MalformedRequest("The multipart body has its boundary in quotation marks.")
+    return _parts(body, 0, boundary, strict=True)
+
+
+def write_form(parts: list[Part], boundary: bytes) -> bytes:
+    """Writes parts as `parse_form` reads them."""
+    pieces: list[bytes] = []
+    for part in parts:
+        pieces.append(b'--%b\r\nContent-Disposition: form-data; name="%b"' % (boundary, part.name.encode()))
+        if part.is_file:
+            pieces.append(b'; filename="%b"' % part.file_name.encode())
+        if part.content_type:
+            pieces.append(b"\r\nContent-Type: %b" % part.content_type.encode())
+        pieces += [b"\r\n\r\n", part.content, b"\r\n"]
+    return b"".join([*pieces, b"--%b--\r\n" % boundary])
+
+
+def _parts(body: bytes, position: int, boundary: bytes, strict: bool) -> list[Part]:
+    delimiter = b"--" + boundary
+    if not body.startswith(delimiter, position):
+        raise MalformedRequest("The multipart body does not begin with its boundary.")
+    position += len(delimiter)
+    parts: list[Part] = []
+    while body.startswith(b"\r\n", position):
+        following = body.find(delimiter, position)
+        if following < 0:
+            raise MalformedRequest("The multipart body ends before its last boundary.")
+        if len(parts) == _MAX_PARTS:
+            raise MalformedRequest(f"The multipart body has more than {_MAX_PARTS} parts.")
+        if body[following - 2 : following] != b"\r\n":
+            raise MalformedRequest("The multipart body has its boundary within a line.")
+        parts.append(_part(body, position, following - 2, strict))
+        position = following + len(delimiter)
+    if body[position : position + 2] != b"--":
+        raise MalformedRequest("The multipart body has something else behind a boundary than the end of its line.")
+    if body[position + 2 :] not in (b"", b"\r\n"):
+        raise MalformedRequest("The multipart body goes on behind its last boundary.")
+    return parts
+
+
+def _part(body: bytes, start: int, end: int, strict: bool) -> Part:
+    """One part.
+
+    Args:
+        start: Where the line break behind its delimiter stands, with which the header begins.
+        end: Where the line break in front of the next delimiter stands.
+    """
+    header_end = body.find(b"\r\n\r\n", start, min(end, start + _MAX_HEADER_BYTES))
+    if header_end < 0:
+        raise MalformedRequest("A part of the multipart body has no end of its header, or a header that is too long.")
+    content = body[header_end + 4 : end]
+    if header_end == start and not strict:
+        return Part("", content, False)
+    lines = body[start + 2 : header_end]
+    ordinary = _ORDINARY_HEADER.fullmatch(lines)
+    if ordinary and not (ordinary[3] and ordinary[3].lower().startswith((b"multipart", b"message"))):
+        name, file_name, content_type = (text.decode() if text else "" for text in ordinary.groups())
+        return Part(name, content, bool(file_name), file_name, content_type)
+    header = _header(lines.split(b"\r\n"), strict)
+    if header.length and header.length != b"%d" % len(content):
+        raise MalformedRequest(f"Part `{header.name}` announces another Content-Length than it has.")
+    if header.file_name == "" and content:
+        raise MalformedRequest(f"Part `{header.name}` has an empty file name, and some readers skip such a part.")
+    return Part(header.name, content, bool(header.file_name), header.file_name or "", header.content_type)
+
+
+def _header(lines: list[bytes], strict: bool) -> _Header:
+    fields = _fields(lines, strict)
+    disposition = fields.get(b"content-disposition")
+    name, file_name = (b"", None) if disposition is None else _disposition(disposition, strict)
+    if strict and not name:
+        raise MalformedRequest("A part of the multipart body has no name.")
+    encoding = fields.get(b"content-transfer-encoding")
+    shown = _text(name, strict)
+    if encoding is not None and encoding.lower() not in _NO_ENCODING:
+        raise MalformedRequest(f"Part `{shown}` has a Content-Transfer-Encoding; send it as it is.")
+    content_type = fields.get(b"content-type", b"")
+    if strict and content_type:
+        parsed = parse_content_type(content_type.decode("latin-1"), f"The Content-Type of part `{shown}`")
+        if parsed.media_type.startswith(_MAY_HOLD_PARTS):
+            raise MalformedRequest(f"Part `{shown}` is a multipart body of its own.")
+    return _Header(
+        name=shown,
+        file_name=None if file_name is None else _text(file_name, strict),
+        content_type=content_type.decode("latin-1"),
+        length=fields.get(b"content-length", b""),
+    )
+
+
+def _fields(lines: list[bytes], strict: bool) -> dict[bytes, bytes]:
+    fields: dict[bytes, bytes] = {}
+    if len(lines) > _MAX_HEADER_LINES:
+        raise MalformedRequest("A part of the multipart body has too many header fields.")
+    for line in lines:
+        found = _FIELD.fullmatch(line)
+        if found is None:
+            raise MalformedRequest("A part of the multipart body has a broken header.")
+        name = found[1].lower()
+        if strict and name not in _FIELDS_FOR_CLASSIFIERS:
+            raise MalformedRequest("A part of the multipart body has a header field that forms do not have.")
+        if name in fields and name in _FIELDS_FOR_CLASSIFIERS:
+            raise MalformedRequest("A part of the multipart body has a header field twice.")
+        fields[name] = found[2]
+    return fields
+
+
+def _disposition(value: bytes, strict: bool) -> tuple[bytes, bytes | None]:
+    """The name in a Content-Disposition, b"" without one, and the file name, None without one."""
+    found = _IS_FORM_DATA.match(value)
+    if found is None:
+        raise MalformedRequest("The Content-Disposition of a part is not form-data.")
+    pattern = _PARAMETER if strict else _ESCAPED_PARAMETER
+    position = found.end()
+    values: dict[bytes, bytes] = {}
+    while position < len(value):
+        parameter = pattern.match(value, position)
+        if parameter is None or len(values) == _MAX_HEADER_LINES:
+            raise MalformedRequest("The Content-Disposition of a part can be read in two ways.")
+        position = parameter.end()
+        if parameter[1] is None:
+            continue
+        name = parameter[1].lower()
+        text = parameter[3] if parameter[2] is None else parameter[2]
+        # A reader that does not mind quotation marks would find another name in there.
+        is_strange = name not in (b"name", b"filename") or b"name=" in text.lower()
+        if name in values or (strict and is_strange) or name == b"name*":
+            raise MalformedRequest("The Content-Disposition of a part has more than one name and one file name.")
+        values[name] = text
+    return values.get(b"name", b""), values.get(b"filename", values.get(b"filename*"))
+
+
+def _text(value: bytes, strict: bool) -> str:
+    if not strict:
+        return value.decode("utf-8", "replace")
     try:
-        parser = MultipartParser(boundary, collector.callbacks())
-        parser.write(body)
-        parser.finalize()
-    except (FormParserError, ValueError) as error:
-        raise MalformedRequest(f"The multipart body is broken: {error}.") from error
-    if not collector.finished:
-        raise MalformedRequest("The multipart body ends before its last boundary.")
-    return collector.parts
-
-
-def _check_delimiters(body: bytes, delimiter: bytes) -> None:
-    """Refuses what the parser would take seconds for: very many delimiters, or padding behind one."""
-    position = body.find(delimiter)
-    for _ in range(_MAX_PARTS + 1):
-        if position < 0:
-            return
-        position += len(delimiter)
-        padding = body[position : position + _MAX_PADDING]
-        if len(padding) == _MAX_PADDING and not padding.strip(b" \t"):
-            raise MalformedRequest("The multipart body has padding behind a boundary.")
-        position = body.find(delimiter, position)
-    if position >= 0:
-        raise MalformedRequest(f"The multipart body has more than {_MAX_PARTS} parts.")
-
-
-class _PartCollector:
-    """What python-multipart's parser calls; collects name and content of each part."""
-
-    def __init__(self) -> None:
-        self.parts: list[Part] = []
-        self.finished = False
-        self._field = b""
-        self._value = b""
-        self._name = ""
-        self._is_file = False
-        self._content: list[bytes] = []
-
-    def callbacks(self) -> "MultipartCallbacks":
-        return {
-            "on_part_begin": self._begin,
-            "on_header_field": self._header_field,
-            "on_header_value": self._header_value,
-            "on_header_end": self._header_end,
-            "on_part_data": self._data,
-            "on_part_end": self._end,
-            "on_end": self._finish,
-        }
-
-    def _begin(self) -> None:
-        self._name, self._is_file, self._content = "", False, []
-
-    def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._field += data[start:end]
-
-    def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _header_end(self) -> None:
-        if self._field.lower() == b"content-disposition":
-            if self._value.count(b";") > _MAX_DISPOSITION_PARAMETERS:
-                raise MalformedRequest("A part's Content-Disposition has too many parameters.")
-            _, options = parse_options_header(self._value)
-            self._name = options.get(b"name", b"").decode("utf-8", "replace")
-            self._is_file = bool(options.get(b"filename", b""))
-        self._field, self._value = b"", b""
-
-    def _data(self, data: bytes, start: int, end: int) -> None:
-        self._content.append(data[start:end])
-
-    def _end(self) -> None:
-        self.parts.append(Part(self._name, b"".join(self._content), self._is_file))
-
-    def _finish(self) -> None:
-        self.finished = True
+        text = value.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedRequest("A name in the multipart body is not UTF-8.") from error
+    if any(sign < " " or sign == "\x7f" for sign in text):
+        raise MalformedRequest("A name in the multipart body has a control character.")
+    return text

@@ -1,207 +1,261 @@
-"""Every image in a classifier's own request, in whichever way it comes; what cannot be judged is refused.
+"""Finds every image in a classifier's own request, in whichever way it comes (`GATE_IMAGE_AT=auto`).
 
-Where an image could hide, the careful reading counts: a file of any field, a string under any key that images go by,
-base64 that begins like an image, tensors, the query. A request that could be read in two ways is refused.
+Where an image could hide, the careful reading counts: a file of any field, a text under any key that images go by,
+base64 that begins like an image, tensors, the query. Whatever else the request carries has to be too small for one.
 """
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
 
 import numpy as np
-from numpy.typing import NDArray
-from starlette.datastructures import Headers
 
-from app.detection.images import SIDE
-from app.errors import CompressedBody, MalformedRequest, UnsupportedFormat
-from app.payload.json_body import parse_json
-from app.payload.multipart import is_multipart, parse_multipart
+from app.errors import MalformedRequest, Refusal, UnsupportedFormat
+from app.payload.base64_text import decode_image_text, text_of
+from app.payload.content_type import parse_content_type
+from app.payload.found_images import Images, shown
+from app.payload.json_body import folded, parse_json
+from app.payload.multipart import Part
+from app.payload.parsed_body import Document, Form, Inference, ParsedBody, RawBody, UrlForm
 from app.payload.tensors import (
-    HEADER_LENGTH,
-    MAX_IMAGES,
     InferenceRequest,
     Tensor,
-    decode_base64,
     holds_images,
     is_inference_request,
     parse_inference_request,
-    read_inference_request,
     tensor_images,
 )
+from app.payload.unjudged import MOST_DEPTH, Unjudged, is_address, may_begin_image
+from app.payload.url_form import decodings
 
-# Fields that hold an image wherever classifiers have such a field; compared without case, "-" and "_".
+# Fields that hold an image, or its address, wherever classifiers have such a field; compared without case, "-" and "_".
 _IMAGE_FIELDS = frozenset(
     {"image", "images", "img", "imgs", "file", "files", "picture", "photo", "b64", "base64", "imageb64", "imagebase64"}
-    | {"imagebytes", "imagedata", "imageurl", "imageurls", "imageuri", "url", "uri", "instances", "inputs", "bytes"}
-    | {"content", "data"}
+    | {"imagebytes", "imagedata", "imageurl", "imageurls", "imageuri", "url", "uri", "src", "imagepath", "imagefile"}
 )
 _BASE64_BEGINNINGS = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGODdh", "R0lGODlh")  # PNG, JPEG, WebP, GIF
 _BMP_BEGINNING = re.compile(r"Qk[0-3][A-Za-z0-9+/\s]{70}")
-# Fewer numbers are parameters; an image of 8x8 pixels has as many.
+_MOST_PATH_CHARACTERS = 256
+# Their `parameters` and whatever else an input has are read as any other JSON.
+INPUT_KEYS = frozenset(("name", "datatype", "shape", "data", "parameters"))
+# A tensor of as many values may be an image of 8x8 pixels.
 _LEAST_IMAGE_VALUES = 64
-_SECOND_BODY = re.compile(rb"\r\n--[^\r\n]{1,70}\r\ncontent-disposition:", re.IGNORECASE)
+
+Replace = Callable[[bytes], None]
 
 
-@dataclass(slots=True)
-class Images:
-    """What a request asks a classifier to look at.
-
-    Attributes:
-        files: Encoded images, in the order in which they stand.
-        tensors: (N, 28, 28) each, grey levels in [0, 1].
-    """
-
-    files: list[bytes] = field(default_factory=list)
-    tensors: list[NDArray[np.float32]] = field(default_factory=list)
-
-    @property
-    def pixels(self) -> NDArray[np.float32]:
-        """(N, 28, 28), the images of all tensors."""
-        return np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *self.tensors])
-
-    @property
-    def count(self) -> int:
-        return len(self.files) + sum(map(len, self.tensors))
-
-
-def find_images(headers: Headers, query: bytes, body: bytes) -> Images:
-    """Takes a request apart.
+def find_images(path: str, query: UrlForm, body: ParsedBody | None) -> Images:
+    """Searches a request.
 
     Args:
-        headers: Those that the classifier will see.
-        query: Without the question mark.
-        body: Whole; may be empty.
+        path: That the classifier gets, as the client encoded it.
+        query: Its fields.
+        body: None if it is empty.
 
     Returns:
         At least one image, unless there is no body and the query holds none either.
 
     Raises:
-        CompressedBody: It has a Content-Encoding.
-        MalformedRequest: It is broken, may be read in two ways, or holds no image.
-        UnsupportedFormat: It holds something in an image's place that is not in an accepted format.
+        MalformedRequest: It is broken, may be read in two ways, holds no image, or too much that is none.
+        UnsupportedFormat: It holds something in an image's place that is not in an accepted format, or an address.
     """
-    _check_unambiguous(headers)
-    found = Images()
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        _add_text(found, name, value)
-    if body:
-        _add_body(found, headers, body)
-        if not found.count:
+    search = _Search()
+    search.add_path(path)
+    search.add_fields(query, "Query parameter")
+    if body is not None:
+        search.add_body(body)
+        if not search.found.count:
             raise MalformedRequest(
                 "There is no image in the request: send one as the body, as a multipart file, or as base64 in a JSON "
                 "field `image`."
             )
-    if found.count > MAX_IMAGES:
-        raise MalformedRequest(f"The request holds more than the {MAX_IMAGES} images that are accepted.")
-    return found
+    return search.found
 
 
-def _check_unambiguous(headers: Headers) -> None:
-    if any(value.lower() != "identity" for value in headers.getlist("content-encoding")):
-        raise CompressedBody("Send the body as it is, without Content-Encoding.")
-    for name in ("Content-Type", HEADER_LENGTH):
-        if len(headers.getlist(name)) > 1:
-            raise MalformedRequest(f"The request has several {name} header fields.")
+class _Search:
+    """The images of one request, and an account of the rest."""
 
+    def __init__(self) -> None:
+        self.found = Images()
+        self._rest = Unjudged()
 
-def _add_body(found: Images, headers: Headers, body: bytes) -> None:
-    content_type = headers.get("content-type", "").strip().lower()
-    if content_type.startswith("multipart/") or (not content_type and body.startswith(b"--")):
-        if HEADER_LENGTH in headers:
-            raise MalformedRequest(f"{HEADER_LENGTH} does not belong to a multipart request.")
-        _add_form(found, headers, body)
-    elif HEADER_LENGTH in headers:
-        _add_inference_request(found, read_inference_request(headers, body))
-    elif body.lstrip()[:1] in (b"{", b"["):
-        _add_document(found, parse_json(body))
-    else:
-        if not content_type and _SECOND_BODY.search(body):
-            # Envoy does not forward the content type, and some readers skip whatever stands before the first boundary.
-            raise MalformedRequest("The image is followed by what may be a multipart body.")
-        found.files.append(body)
+    def add_path(self, path: str) -> None:
+        for decoded in decodings(path):
+            if len(decoded) > _MOST_PATH_CHARACTERS:
+                raise MalformedRequest(f"The path has more than {_MOST_PATH_CHARACTERS} characters.")
+            if may_begin_image(decoded):
+                raise UnsupportedFormat("The path: a text that begins like an image, and is not judged.")
+            for segment in decoded.split("/"):
+                if is_address(segment):
+                    raise UnsupportedFormat("The path: an address; what is there cannot be judged.")
 
+    def add_body(self, body: ParsedBody) -> None:
+        match body:
+            case RawBody():
+                self.found.add_file(body.data, "The body", body.replace)
+            case Form():
+                for part in body.parts:
+                    self._add_part(part, body)
+            case UrlForm():
+                self.add_fields(body, "Field")
+            case Document():
+                self._add_document(body)
+            case Inference():
+                self._add_inference_request(body.request)
 
-def _add_form(found: Images, headers: Headers, body: bytes) -> None:
-    if "content-type" not in headers:
-        boundary = body[2 : max(body.find(b"\r\n"), 2)].decode("latin-1")
-        headers = Headers({"content-type": f'multipart/form-data; boundary="{boundary}"'})
-    if not is_multipart(headers):
-        raise UnsupportedFormat("Of multipart bodies only multipart/form-data is accepted.")
-    for part in parse_multipart(headers, body):
-        text = None if part.is_file else _text(part.content)
-        if text is None:
-            found.files.append(part.content)
-        elif text.lstrip()[:1] in ("{", "["):
-            _add_document(found, parse_json(part.content))
+    def add_fields(self, form: UrlForm, kind: str) -> None:
+        for index, (name, text) in enumerate(form.fields):
+            place = f"{kind} `{shown(name)}`"
+
+            def replace(data: bytes, index: int = index, name: str = name, text: str = text) -> None:
+                form.fields[index] = (name, text_of(data, text))
+
+            for decoded in decodings(name):
+                self._rest.add_text(decoded, f"The name of {kind.lower()} `{shown(name)}`")
+            if text and not self._add_image_text(text, name, place, replace):
+                for decoded in decodings(text):
+                    self._rest.add_text(decoded, place)
+
+    def _add_part(self, part: Part, form: Form) -> None:
+        place = f"Part `{shown(part.name)}`"
+        self._rest.add_text(part.name, "The name of a part")
+        self._rest.add_text(part.file_name, f"The file name of {_lower(place)}")
+        text = _text(part.content)
+        if parse_content_type(part.content_type, place).is_json or _is_document(part, text):
+            try:
+                document = Document(parse_json(part.content), part.content_type)
+            except Refusal as refusal:
+                raise refusal.at(place) from refusal
+            form.documents.append((part, document))
+            self._add_document(document, f"{place}, ")
+        elif text is None or part.is_file:
+            self.found.add_file(part.content, place, part.replace)
+        elif text and not self._add_image_text(text, part.name, place, part.replace_text):
+            self._rest.add_text(text, place)
+
+    def _add_document(self, document: Document, place: str = "") -> None:
+        if is_inference_request(document.value):
+            self._add_inference_request(parse_inference_request(document.value, b""))
         else:
-            _add_text(found, part.name, text)
+            root = [document.value]
+            self._add_json(root, 0, "", _JsonPath(place), 0)
+            document.value = root[0]
+
+    def _add_json(self, container: Any, key: Any, name: str, path: "_JsonPath", depth: int) -> None:
+        """Adds the value that stands in `container` under `key`; `name` is that of the field that it is in."""
+        value = container[key]
+        if depth > MOST_DEPTH:
+            raise MalformedRequest("The JSON document is nested too deeply.")
+        if isinstance(value, str):
+
+            def replace(data: bytes) -> None:
+                container[key] = text_of(data, value)
+
+            if not self._add_image_text(value, name, str(path), replace):
+                self._rest.add_text(value, str(path))
+        elif isinstance(value, list):
+            if any(isinstance(one, str) and _is_base64_image(one) for one in value):
+                name = "images"  # then all of them have to be
+            elif not _is_image_field(name):
+                self._rest.add_list(value, str(path))
+            for index in range(len(value)):
+                self._add_json(value, index, name, path.element(index), depth + 1)
+        elif isinstance(value, dict):
+            for field in value:
+                self._rest.add_text(field, f"A key in {_lower(str(path))}")
+                self._add_json(value, field, field, path.field(field), depth + 1)
+        else:
+            self._rest.add_value(value, str(path))
+
+    def _add_image_text(self, text: str, name: str, place: str, replace: Replace) -> bool:
+        """Adds the image that a text is; returns whether it is, or has to be, one."""
+        if text[:5].lower() != "data:" and not _is_base64_image(text):
+            if not _is_image_field(name):
+                return False
+            if is_address(text):
+                raise UnsupportedFormat(
+                    f"{place}: an image is given by its address; it can be judged only if it is sent along."
+                )
+        try:
+            self.found.add_file(decode_image_text(text), place, replace)
+        except Refusal as refusal:
+            raise refusal.at(place) from refusal
+        return True
+
+    def _add_inference_request(self, request: InferenceRequest) -> None:
+        for tensor in request.inputs:
+            place = f"Input `{shown(tensor.name)}`"
+            self._rest.add_text(tensor.name, "The name of an input")
+            for key in tensor.fields.keys() - INPUT_KEYS:
+                raise MalformedRequest(f"{place}: a key `{shown(key)}`, which inputs do not have.")
+            self._rest.add_json(tensor.fields.get("parameters", {}), f"The parameters of {_lower(place)}")
+            self._add_tensor(tensor, place)
+        self._add_json([request.rest], 0, "", _JsonPath(), 0)
+
+    def _add_tensor(self, tensor: Tensor, place: str) -> None:
+        if tensor.datatype == "BYTES":
+            add_elements(self.found, tensor, place)
+        elif holds_images(tensor):
+            try:
+                self.found.add_tensor(tensor_images(tensor), place)
+            except Refusal as refusal:
+                raise refusal.at(place) from refusal
+        elif tensor.data is None:
+            raise UnsupportedFormat(f"{place}: {shown(tensor.datatype)} is no datatype that can be judged.")
+        elif np.prod(tensor.shape, dtype=float) >= _LEAST_IMAGE_VALUES:
+            raise UnsupportedFormat(
+                f"{place}: a tensor can be judged as BYTES, or as FP32 or UINT8 of shape [N,28,28], [N,1,28,28] or "
+                "[N,784]; in other shapes if GATE_IMAGE_AT declares it."
+            )
 
 
-def _add_document(found: Images, document: Any) -> None:
-    if is_inference_request(document):
-        _add_inference_request(found, parse_inference_request(document, b""))
-        return
-    _add_fields(found, document)
+@dataclass(frozen=True, slots=True)
+class _JsonPath:
+    """Where a value stands in a JSON document, as refusals name it.
+
+    Attributes:
+        document: What the document is part of; "" for a document that is the whole body.
+        path: Such as messages[0].content; "" for the whole document.
+    """
+
+    document: str = ""
+    path: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.document}`{self.path}`" if self.path else f"{self.document}the document"
+
+    def field(self, name: str) -> "_JsonPath":
+        return _JsonPath(self.document, f"{self.path}.{shown(name)}" if self.path else shown(name))
+
+    def element(self, index: int) -> "_JsonPath":
+        return _JsonPath(self.document, f"{self.path}[{index}]")
 
 
-def _add_fields(found: Images, document: Any) -> None:
-    if _add_json(found, document, in_image=False) >= _LEAST_IMAGE_VALUES:
-        raise UnsupportedFormat(
-            "The JSON document holds many numbers; grey levels can be judged as Open Inference Protocol tensors only, "
-            "whose datatype tells their scale."
-        )
+def add_elements(found: Images, tensor: Tensor, place: str) -> None:
+    """Adds the encoded images of a BYTES tensor."""
+    elements = tensor.data
+    assert isinstance(elements, list)
+    for index, element in enumerate(elements):
+
+        def replace(data: bytes, index: int = index) -> None:
+            elements[index] = data
+            if not tensor.is_binary:
+                tensor.fields["data"][index] = text_of(data, "")
+
+        found.add_file(element, f"{place}, element {index}", replace)
 
 
-def _add_json(found: Images, value: Any, in_image: bool) -> int:
-    """Adds what stands in one JSON value; returns how many numbers stand in it."""
-    if isinstance(value, str):
-        _add_string(found, value, in_image)
-    elif isinstance(value, list):
-        in_image = in_image or any(isinstance(one, str) and _is_base64_image(one) for one in value)
-        return sum(_add_json(found, one, in_image) for one in value)
-    elif isinstance(value, dict):
-        return sum(_add_json(found, one, _is_image_field(name)) for name, one in value.items())
-    return isinstance(value, int | float)
+def _is_document(part: Part, text: str | None) -> bool:
+    return text is not None and not part.is_file and text.lstrip()[:1] in ("{", "[")
 
 
-def _add_text(found: Images, name: str, text: str) -> None:
-    if text:
-        _add_string(found, text, _is_image_field(name))
-
-
-def _add_string(found: Images, text: str, in_image: bool) -> None:
-    if text[:5].lower() == "data:":
-        media_type, _, text = text.partition(",")
-        if not media_type.lower().endswith(";base64"):
-            raise MalformedRequest("An image in a data: URL is base64.")
-    elif not in_image and not _is_base64_image(text):
-        return
-    if "://" in text[:64]:
-        raise UnsupportedFormat("An image is given by its address; it can be judged only if it is sent along.")
-    found.files.append(decode_base64(text))
-
-
-def _add_inference_request(found: Images, request: InferenceRequest) -> None:
-    for tensor in request.inputs:
-        _add_tensor(found, tensor)
-    _add_fields(found, request.rest)
-
-
-def _add_tensor(found: Images, tensor: Tensor) -> None:
-    if tensor.datatype == "BYTES":
-        assert isinstance(tensor.data, list)
-        found.files += tensor.data
-    elif holds_images(tensor):
-        found.tensors.append(tensor_images(tensor))
-    elif np.prod(tensor.shape, dtype=float) >= _LEAST_IMAGE_VALUES:
-        raise UnsupportedFormat(
-            "A tensor can be judged as BYTES, or as FP32 or UINT8 of shape [N,28,28], [N,1,28,28] or [N,784]."
-        )
+def _lower(place: str) -> str:
+    return place[:1].lower() + place[1:]
 
 
 def _is_image_field(name: str) -> bool:
-    return name.lower().replace("-", "").replace("_", "").removesuffix("[]") in _IMAGE_FIELDS
+    return folded(name).replace("-", "").replace("_", "").removesuffix("[]") in _IMAGE_FIELDS
 
 
 def _text(content: bytes) -> str | None:

@@ -4,10 +4,9 @@ The binary extension puts tensors behind the JSON document, in the order of the 
 as long as its `parameters.binary_data_size` says; a BYTES element stands behind its length in four bytes.
 """
 
-import binascii
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,22 @@ from starlette.datastructures import Headers
 
 from app.detection.images import PIXELS, SIDE
 from app.errors import MalformedRequest
+from app.payload.base64_text import decode_base64
 from app.payload.json_body import parse_json
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_IMAGES = 1000
 _MAX_DIMENSIONS = 8
 
-_NUMERIC: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
+_IMAGE_DATATYPES = ("FP32", "UINT8")
+_NUMERIC: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype("?"),
+    **{f"UINT{8 * size}": np.dtype(f"<u{size}") for size in (1, 2, 4, 8)},
+    **{f"INT{8 * size}": np.dtype(f"<i{size}") for size in (1, 2, 4, 8)},
+    **{f"FP{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
+}
+# Which kinds of numbers JSON may write for a kind of datatype.
+_JSON_KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}
 _IMAGE_SHAPES = ((SIDE, SIDE), (1, SIDE, SIDE), (PIXELS,))
 
 
@@ -32,14 +40,21 @@ class Tensor:
 
     Attributes:
         shape: As the request gives it; every length is at least 0.
-        data: Encoded images or other byte strings for BYTES; the values, flat, for FP32 and UINT8; for a datatype
-            that images do not come in, None.
+        data: Encoded images or other byte strings for BYTES; the values, flat, for a datatype of numbers; for any
+            other datatype, None.
+        fields: The input as the JSON document has it; empty for a raw request, whose body is its one element.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     data: list[bytes] | NDArray[Any] | None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether its values stand behind the JSON document."""
+        return "data" not in self.fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +129,7 @@ def parse_inference_request(document: Any, binary: bytes) -> InferenceRequest:
 
 def holds_images(tensor: Tensor) -> bool:
     """Whether its datatype and shape are those of images: FP32 or UINT8, [N,28,28], [N,1,28,28] or [N,784]."""
-    return tensor.datatype in _NUMERIC and tensor.shape[1:] in _IMAGE_SHAPES
+    return tensor.datatype in _IMAGE_DATATYPES and tensor.shape[1:] in _IMAGE_SHAPES
 
 
 def tensor_images(tensor: Tensor) -> NDArray[np.float32]:
@@ -177,7 +192,7 @@ def _parse_input(fields: Any, cursor: _Cursor) -> Tensor:
         raise MalformedRequest("An input has a list `data`, or binary data of `binary_data_size` bytes.")
     if data is not None and len(data) != math.prod(shape):
         raise MalformedRequest(f"An input's shape asks for {math.prod(shape)} values; it has {len(data)}.")
-    return Tensor(name, datatype, tuple(shape), data)
+    return Tensor(name, datatype, tuple(shape), data, fields)
 
 
 def _parameters(fields: dict[str, Any]) -> dict[str, Any]:
@@ -209,32 +224,21 @@ def _binary_data(datatype: str, data: bytes, count: int) -> list[bytes] | NDArra
 def _json_data(datatype: str, data: list[Any]) -> list[bytes] | NDArray[Any] | None:
     if datatype == "BYTES":
         return [decode_base64(element) for element in data]
-    if datatype not in _NUMERIC:
+    dtype = _NUMERIC.get(datatype)
+    if dtype is None:
         return None
     try:
         values = np.asarray(data)
-    except ValueError as error:
-        raise MalformedRequest("The rows of an input's `data` differ in length.") from error
-    if values.size and values.dtype.kind not in ("iu" if datatype == "UINT8" else "iuf"):
+    except (ValueError, OverflowError) as error:
+        raise MalformedRequest("The rows of an input's `data` differ in length, or a number is too large.") from error
+    if values.size and values.dtype.kind not in _JSON_KINDS[dtype.kind]:
         raise MalformedRequest(f"The `data` of a {datatype} input are numbers of that type.")
-    if datatype == "UINT8" and values.size and (values.min() < 0 or values.max() > 255):
-        raise MalformedRequest("UINT8 values are 0 to 255.")
+    if values.size and dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if values.min() < limits.min or values.max() > limits.max:
+            raise MalformedRequest(f"{datatype} values are {limits.min} to {limits.max}.")
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
-        return values.astype(_NUMERIC[datatype]).reshape(-1)
-
-
-def decode_base64(text: Any) -> bytes:
-    """Strict base64, with or without line breaks: what lenient readers would each read in their way is refused.
-
-    Raises:
-        MalformedRequest: It is not that.
-    """
-    if not isinstance(text, str):
-        raise MalformedRequest("An image in JSON is a string of base64.")
-    try:
-        return binascii.a2b_base64("".join(text.split()).encode("ascii"), strict_mode=True)
-    except ValueError as error:
-        raise MalformedRequest("An image in JSON is a string of base64; this one is not.") from error
+        return values.astype(dtype).reshape(-1)
 
 
 def _parse_outputs(outputs: Any) -> list[WantedOutput] | None:

@@ -56,12 +56,15 @@ async def parse_body(
     return parse(body) if len(body) <= in_place_bytes else await admission.run(partial(parse, body))
 
 
-async def judge_found(admission: Admission, files: Sequence[bytes], pixels: Pixels | None = None) -> list[Judgement]:
+async def judge_found(
+    admission: Admission, files: Sequence[bytes], pixels: Pixels | None = None, places: Sequence[str] = ()
+) -> list[Judgement]:
     """Judges all images of a request, of which each must be usable.
 
     Args:
         files: Encoded images.
         pixels: (N, 28, 28), grey levels in [0, 1].
+        places: Where each file stands in the request, for refusals; without them, those do not say it.
 
     Returns:
         A judgement for each file, then for each of `pixels`.
@@ -71,11 +74,14 @@ async def judge_found(admission: Admission, files: Sequence[bytes], pixels: Pixe
     """
     judgements: list[Judgement] = []
     if len(files) == 1:
-        judgements.append(await admission.judge(files[0]))
+        try:
+            judgements.append(await admission.judge(files[0]))
+        except Refusal as refusal:
+            raise (refusal.at(places[0]) if places and refusal.status < 500 else refusal) from refusal.__cause__
     elif files:
-        for outcome in await admission.judge_all(files):
+        for index, outcome in enumerate(await admission.judge_all(files)):
             if isinstance(outcome, Refusal):
-                raise outcome
+                raise outcome.at(places[index]) if places else outcome
             judgements.append(outcome)
     if pixels is not None and len(pixels):
         judgements += await admission.judge_pixels(list(pixels))

@@ -1,8 +1,14 @@
-"""uvicorn's HTTP protocol, with the bounds that it lacks: on the size and the time of what comes before a body."""
+"""uvicorn's HTTP protocol, with the bounds that it lacks: on the size and the time of what comes before a body.
+
+And without the protocol upgrades that httptools sees in every request that offers one: it takes what follows the header
+for another protocol, so that the body of such a request would be lost, or be read as a request of its own. Java's
+HttpClient and curl offer HTTP/2 that way. A server that does not upgrade ignores the offer (RFC 9110, 7.8).
+"""
 
 import asyncio
 from typing import Any, ClassVar
 
+import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -35,6 +41,7 @@ class GateProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._discarded_bytes = 0
         self._receiving = False
+        self._resuming = False
         self._receive_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -47,16 +54,32 @@ class GateProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._head_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.send_400_response("The request is not HTTP.")
         if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response(f"The header has more than {_MAX_HEAD_BYTES} bytes.")
         self._time_receiving()
 
     def on_message_begin(self) -> None:
+        if self._resuming:
+            return
         self._receiving = True
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        if not self._resuming:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._resuming:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
+        if self._resuming:
+            return
         if len(self.pipeline) >= _MAX_PIPELINED:
             raise ValueError("Too many requests are sent ahead.")
         super().on_headers_complete()
@@ -71,6 +94,8 @@ class GateProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # httptools takes the header for the whole message
         self._receiving = False
         super().on_message_complete()
 
@@ -86,6 +111,26 @@ class GateProtocol(HttpToolsProtocol):
         ]
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + problem)
         self.transport.close()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            (offset,) = offer.args
+            self._resume_without_upgrade()
+            self._feed(data[offset:])
+
+    def _resume_without_upgrade(self) -> None:
+        """Goes on with another parser, which is told how the body of the request whose header is complete is framed."""
+        framing = [
+            b"%b: %b\r\n" % field for field in self.headers if field[0] in (b"content-length", b"transfer-encoding")
+        ]
+        self.parser = httptools.HttpRequestParser(self)
+        self._resuming = True
+        try:
+            self.parser.feed_data(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"]))
+        finally:
+            self._resuming = False
 
     def _time_receiving(self) -> None:
         """Limits the time of a connection that has begun a request, or sends what is none; uvicorn's own limit is off

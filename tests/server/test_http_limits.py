@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from testing.pictures import picture
 from testing.servers import Server
 
 HEAD = b"GET /livez HTTP/1.1\r\nHost: gate\r\n"
@@ -89,6 +90,43 @@ def test_requests_sent_ahead_are_answered_in_order(server: Server) -> None:
 
 def test_too_many_requests_sent_ahead_end_the_connection(server: Server) -> None:
     assert ask(server, (HEAD + b"\r\n") * 5000).count(b"HTTP/1.1 200") < 100
+
+
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
+NEXT = HEAD + b"Connection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("cut_at", [0, 60, 120, 180, 200, 230, 260])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_offer_to_upgrade_changes_nothing_wherever_the_packets_are_cut(
+    server: Server, chunked: bool, cut_at: int
+) -> None:
+    image = picture()
+    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(image)
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(image), image) if chunked else image
+    request = b"POST /v1/predict HTTP/1.1\r\nHost: gate\r\n" + OFFER + framing + b"\r\n\r\n" + body
+    with socket.create_connection(server.address, timeout=10) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(request[:cut_at])
+        time.sleep(0.02)
+        connection.sendall(request[cut_at:] + NEXT)
+        answer = everything_sent_by(connection)
+    assert answer.count(b"HTTP/1.1 200") == 2
+    assert b'"is_anomaly":false' in answer
+
+
+def test_a_body_behind_an_offer_is_never_a_request_of_its_own(server: Server) -> None:
+    hidden = HEAD + b"\r\n"
+    request = b"POST /v1/predict HTTP/1.1\r\nHost: gate\r\n" + OFFER + b"Content-Length: %d\r\n\r\n" % len(hidden)
+    answer = ask(server, request + hidden + NEXT)
+    assert answer.count(b"HTTP/1.1 ") == 2
+    assert answer.count(b"HTTP/1.1 415") == 1
+
+
+@pytest.mark.parametrize("method", [b"GET", b"OPTIONS"])
+def test_an_offer_without_a_body_is_answered(server: Server, method: bytes) -> None:
+    answer = ask(server, method + b" /livez HTTP/1.1\r\nHost: gate\r\n" + OFFER + b"\r\n" + NEXT)
+    assert answer.count(b"HTTP/1.1 ") == 2
 
 
 def test_the_server_lives_on_after_all_that(server: Server) -> None:

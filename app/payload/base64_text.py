@@ -1,0 +1,44 @@
+"""Files as text: base64, or a `data:` URL of it."""
+
+import base64
+import binascii
+from typing import Any
+
+from app.errors import MalformedRequest, UnsupportedFormat
+
+
+def decode_base64(text: Any) -> bytes:
+    """Strict base64, with or without line breaks: what lenient readers would each read in their way is refused.
+
+    Raises:
+        MalformedRequest: It is not that.
+    """
+    if not isinstance(text, str):
+        raise MalformedRequest("An image in JSON is a string of base64.")
+    try:
+        lines = text.replace("\r", "").replace("\n", "")
+        return binascii.a2b_base64(lines.encode("ascii"), strict_mode=True)
+    except ValueError as error:
+        raise MalformedRequest("An image in text is base64; this is not.") from error
+
+
+def decode_image_text(text: str) -> bytes:
+    """Decodes base64, or a `data:` URL of it.
+
+    Raises:
+        MalformedRequest: It is neither.
+        UnsupportedFormat: It is an address.
+    """
+    if text[:5].lower() == "data:":
+        media_type, _, text = text.partition(",")
+        if not media_type.lower().endswith(";base64"):
+            raise MalformedRequest("An image in a data: URL is base64.")
+    elif "://" in text[:64]:
+        raise UnsupportedFormat("An image is given by its address; it can be judged only if it is sent along.")
+    return decode_base64(text)
+
+
+def text_of(data: bytes, written_before: str) -> str:
+    """A PNG file as text in the way of what it replaces: base64, in a `data:` URL if that was one."""
+    text = base64.b64encode(data).decode()
+    return f"data:image/png;base64,{text}" if written_before[:5].lower() == "data:" else text

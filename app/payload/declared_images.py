@@ -1,0 +1,145 @@
+"""Finds the images of a classifier's request where GATE_IMAGE_AT says that they are; nothing else is looked at."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from app.errors import MalformedRequest, Refusal, UnsupportedFormat
+from app.payload.base64_text import decode_image_text, text_of
+from app.payload.found_images import Images, shown
+from app.payload.json_body import folded
+from app.payload.multipart import Part
+from app.payload.parsed_body import Document, Form, Inference, ParsedBody, RawBody, UrlForm
+from app.payload.places import BodyPlace, FormPlace, JsonPlace, Place, Places, TensorPlace
+from app.payload.request_images import INPUT_KEYS, add_elements
+from app.payload.tensors import InferenceRequest, Tensor, holds_images, parse_inference_request, tensor_images
+from app.payload.unjudged import Unjudged, may_begin_image
+from app.payload.url_form import decodings
+
+
+def find_declared(places: Places, query: UrlForm, body: ParsedBody) -> Images:
+    """Takes the images from the declared places of one request.
+
+    Args:
+        query: Its fields, none of which may plainly be an image: some classifiers prefer them to a body.
+
+    Returns:
+        At least one image.
+
+    Raises:
+        MalformedRequest: None of the places is there, or something else than an image is.
+        UnsupportedFormat: There is something that cannot be judged.
+    """
+    found = Images()
+    for name, text in query.fields:
+        if any(map(may_begin_image, decodings(text))):
+            raise UnsupportedFormat(f"Query parameter `{shown(name)}`: a text that begins like an image.")
+    for place in places.declared:
+        _add_place(found, place, body)
+    if not found.count:
+        raise MalformedRequest(f"There is no image at `{places}`, where GATE_IMAGE_AT says that requests carry it.")
+    return found
+
+
+def _add_place(found: Images, place: Place, body: ParsedBody) -> None:
+    match place, body:
+        case BodyPlace(), RawBody():
+            found.add_file(body.data, "The body", body.replace)
+        case FormPlace(), Form():
+            for part in body.parts:
+                if place.matches(part.name):
+                    _add_part(found, part)
+        case FormPlace(), UrlForm():
+            _add_fields(found, place, body)
+        case JsonPlace(), Document():
+            root = [body.value]
+            for container, key, path in _matches(root, 0, place.keys, ""):
+                _add_value(found, container, key, f"`{path}`" if path else "The document")
+            body.value = root[0]
+        case TensorPlace(), Inference():
+            _add_tensors(found, place, body.request)
+        case TensorPlace(), Document():
+            _add_tensors(found, place, parse_inference_request(body.value, b""))
+
+
+def _add_part(found: Images, part: Part) -> None:
+    place = f"Part `{shown(part.name)}`"
+    if part.is_file:
+        found.add_file(part.content, place, part.replace)
+        return
+    try:
+        text = part.content.decode("ascii")
+    except UnicodeDecodeError:
+        found.add_file(part.content, place, part.replace)
+        return
+    found.add_file(_decoded(text, place), place, part.replace_text)
+
+
+def _add_fields(found: Images, place: FormPlace, form: UrlForm) -> None:
+    for index, (name, text) in enumerate(form.fields):
+        if place.matches(name):
+
+            def replace(data: bytes, index: int = index, name: str = name, text: str = text) -> None:
+                form.fields[index] = (name, text_of(data, text))
+
+            where = f"Field `{shown(name)}`"
+            found.add_file(_decoded(text, where), where, replace)
+
+
+def _matches(container: Any, key: Any, keys: tuple[str | None, ...], path: str) -> Iterator[tuple[Any, Any, str]]:
+    """Every place that a pointer leads to: container, key in it, and name.
+
+    Keys are compared as careless readers do: one that is not the pointer's own, but looks like it, is judged too.
+    """
+    value = container[key]
+    if not keys:
+        yield container, key, path
+        return
+    wanted, *rest = keys
+    if isinstance(value, list):
+        for index in range(len(value)):
+            if wanted is None or wanted == str(index):
+                yield from _matches(value, index, tuple(rest), f"{path}[{index}]")
+    elif isinstance(value, dict):
+        for field in value:
+            if wanted is None or folded(field) == folded(wanted):
+                below = f"{path}.{shown(field)}" if path else shown(field)
+                yield from _matches(value, field, tuple(rest), below)
+
+
+def _add_value(found: Images, container: Any, key: Any, place: str) -> None:
+    value = container[key]
+    if not isinstance(value, str):
+        raise UnsupportedFormat(f"{place}: an image is a string of base64, or a data: URL.")
+
+    def replace(data: bytes) -> None:
+        container[key] = text_of(data, value)
+
+    found.add_file(_decoded(value, place), place, replace)
+
+
+def _add_tensors(found: Images, place: TensorPlace, request: InferenceRequest) -> None:
+    for tensor in request.inputs:
+        if folded(tensor.name) == folded(place.name):
+            _add_tensor(found, tensor, f"Input `{shown(tensor.name)}`")
+
+
+def _add_tensor(found: Images, tensor: Tensor, place: str) -> None:
+    if tensor.fields.keys() - INPUT_KEYS:
+        raise MalformedRequest(f"{place}: a key that inputs do not have.")
+    Unjudged().add_json(tensor.fields.get("parameters", {}), f"{place}, `parameters`")
+    if tensor.datatype == "BYTES":
+        add_elements(found, tensor, place)
+    elif holds_images(tensor):
+        try:
+            found.add_tensor(tensor_images(tensor), place)
+        except Refusal as refusal:
+            raise refusal.at(place) from refusal
+    else:
+        raise UnsupportedFormat(f"{place}: {tensor.datatype} of this shape cannot be judged.")
+
+
+def _decoded(text: str, place: str) -> bytes:
+    try:
+        return decode_image_text(text)
+    except Refusal as refusal:
+        raise refusal.at(place) from refusal

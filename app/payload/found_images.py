@@ -1,0 +1,95 @@
+"""The images that were found in one request, and where each of them stands."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.detection.images import SIDE
+from app.errors import MalformedRequest, Refusal
+from app.payload.image_end import check_image_end
+from app.payload.tensors import MAX_IMAGES
+
+_SHOWN_CHARACTERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """An encoded image.
+
+    Attributes:
+        place: As refusals name it, such as "Part `picture`".
+        replace: Puts another file in its place, in the parsed body that it was found in.
+    """
+
+    data: bytes
+    place: str
+    replace: Callable[[bytes], None]
+
+
+@dataclass(slots=True)
+class Images:
+    """What a request asks a classifier to look at.
+
+    Attributes:
+        found: Encoded images, in the order in which they stand.
+        tensors: (N, 28, 28) each, grey levels in [0, 1].
+        tensor_places: The place of each tensor.
+    """
+
+    found: list[FoundFile] = field(default_factory=list)
+    tensors: list[NDArray[np.float32]] = field(default_factory=list)
+    tensor_places: list[str] = field(default_factory=list)
+
+    @property
+    def files(self) -> list[bytes]:
+        return [one.data for one in self.found]
+
+    @property
+    def pixels(self) -> NDArray[np.float32]:
+        """(N, 28, 28), the images of all tensors."""
+        return np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *self.tensors])
+
+    @property
+    def count(self) -> int:
+        return len(self.found) + sum(map(len, self.tensors))
+
+    @property
+    def places(self) -> list[str]:
+        """The place of each image: of the files, then of each row of the tensors."""
+        rows = zip(self.tensor_places, self.tensors, strict=True)
+        return [one.place for one in self.found] + [place for place, images in rows for _ in images]
+
+    def add_file(self, data: bytes, place: str, replace: Callable[[bytes], None]) -> None:
+        self.found.append(FoundFile(data, place, replace))
+
+    def add_tensor(self, images: NDArray[np.float32], place: str) -> None:
+        self.tensors.append(images)
+        self.tensor_places.append(place)
+
+    def check_count(self) -> None:
+        """
+        Raises:
+            MalformedRequest: There are more images than are accepted.
+        """
+        if self.count > MAX_IMAGES:
+            raise MalformedRequest(f"The request holds more than the {MAX_IMAGES} images that are accepted.")
+
+    def check_ends(self) -> None:
+        """
+        Raises:
+            MalformedRequest: Something stands behind the end of an image, where readers differ in whether they see it.
+            UndecodableImage: An image has no end.
+        """
+        for one in self.found:
+            try:
+                check_image_end(one.data)
+            except Refusal as refusal:
+                raise refusal.at(one.place) from refusal
+
+
+def shown(name: str) -> str:
+    """A client's name for something, as a refusal may repeat it."""
+    plain = "".join(sign if sign.isprintable() and sign != "`" else "?" for sign in name[:_SHOWN_CHARACTERS])
+    return f"{plain}..." if len(name) > _SHOWN_CHARACTERS else plain

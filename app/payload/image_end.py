@@ -1,0 +1,108 @@
+"""Where an image file ends: what stands behind it is seen by one reader and not by another."""
+
+import struct
+
+from app.errors import MalformedRequest, UndecodableImage
+
+# As many as `app.detection.image_headers` accepts.
+_MAX_BLOCKS = 2**15
+
+
+def check_image_end(data: bytes) -> None:
+    """Returns if nothing stands behind the image's end. A file of a format that is not accepted passes: it is refused
+    by whoever opens it.
+
+    Raises:
+        MalformedRequest: Something does.
+        UndecodableImage: The end cannot be found.
+    """
+    try:
+        end = _end(data)
+    except (struct.error, IndexError) as error:
+        raise UndecodableImage("The image ends early.") from error
+    if end is None or end == len(data):
+        return
+    if not 0 <= end < len(data):
+        raise UndecodableImage("The image has no end, or announces another length than it has.")
+    raise MalformedRequest(f"{len(data) - end} bytes stand behind the image's end.")
+
+
+def _end(data: bytes) -> int | None:
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _png_end(data)
+    if data.startswith(b"\xff\xd8\xff"):
+        return _jpeg_end(data)
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return _gif_end(data)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        size = int.from_bytes(data[4:8], "little")
+        return size + 8 + (size & 1)
+    if data.startswith(b"BM"):
+        return _bmp_end(data)
+    return None
+
+
+def _png_end(data: bytes) -> int:
+    position = 8
+    for _ in range(_MAX_BLOCKS):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        position += 12 + int(length)
+        if kind == b"IEND":
+            return position
+    return -1
+
+
+def _jpeg_end(data: bytes) -> int:
+    """Behind the first end marker among the pixels; within those, and within tables, its two bytes do not occur."""
+    position = 2
+    for _ in range(_MAX_BLOCKS):
+        if data[position] != 0xFF:
+            return -1
+        marker = data[position + 1]
+        if marker == 0xFF:
+            position += 1
+        elif marker == 0xD9:
+            return position + 2
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            position += 2
+        else:
+            (length,) = struct.unpack_from(">H", data, position + 2)
+            position += 2 + length
+            if marker == 0xDA:
+                end = data.find(b"\xff\xd9", position)
+                return end + 2 if end >= 0 else -1
+    return -1
+
+
+def _gif_end(data: bytes) -> int:
+    position = 13 + ((6 << (data[10] & 7)) if data[10] & 128 else 0)
+    for _ in range(_MAX_BLOCKS):
+        kind = data[position]
+        if kind == 0x3B:
+            return position + 1
+        if kind == 0x21:
+            position = _end_of_blocks(data, position + 2)
+        elif kind == 0x2C:
+            flags = data[position + 9]
+            position = _end_of_blocks(data, position + 11 + ((6 << (flags & 7)) if flags & 128 else 0))
+        else:
+            return -1
+    return -1
+
+
+def _end_of_blocks(data: bytes, position: int) -> int:
+    for _ in range(len(data)):
+        if not data[position]:
+            break
+        position += 1 + data[position]
+    return position + 1
+
+
+def _bmp_end(data: bytes) -> int:
+    """By the file's own size, which has to agree with the rows of an uncompressed picture."""
+    size, offset, header_size = struct.unpack_from("<I4xII", data, 2)
+    if header_size == 12 or header_size > 108:  # the oldest and the newest, with a colour profile behind the rows
+        return int(size)
+    width, height, _, depth, compression = struct.unpack_from("<iiHHI", data, 18)
+    rows_end = int(offset) + (abs(width) * depth + 31) // 32 * 4 * abs(height)
+    return rows_end if compression in (0, 3) and rows_end < size else int(size)

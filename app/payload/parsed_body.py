@@ -1,0 +1,173 @@
+"""A request body as its content type says: each kind can be searched for images, and written again."""
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote_plus
+
+import orjson
+from starlette.datastructures import Headers
+
+from app.errors import CompressedBody, MalformedRequest, UnsupportedFormat
+from app.payload.content_type import FORM, URL_FORM, ContentType, plain_boundary, read_content_type
+from app.payload.found_images import shown
+from app.payload.json_body import parse_json
+from app.payload.multipart import Part, parse_form, write_form
+from app.payload.tensors import HEADER_LENGTH, InferenceRequest, Tensor, read_inference_request
+from app.payload.url_form import parse_url_form
+
+_PNG = "image/png"
+_SECOND_BODY = re.compile(rb"\r\n--[^\r\n]{1,70}\r\ncontent-disposition:", re.IGNORECASE)
+# Open Inference requests with binary tensors are of no type of their own.
+_BINARY_TYPES = ("", "application/octet-stream")
+
+
+@dataclass(slots=True)
+class RawBody:
+    """One file."""
+
+    data: bytes
+    content_type: str
+
+    def replace(self, data: bytes) -> None:
+        self.data, self.content_type = data, _PNG
+
+    def write(self) -> tuple[str, bytes]:
+        return self.content_type, self.data
+
+
+@dataclass(slots=True)
+class Form:
+    """multipart/form-data.
+
+    Attributes:
+        documents: Parts that were read as JSON documents.
+    """
+
+    parts: list[Part]
+    boundary: bytes
+    documents: list[tuple[Part, "Document"]] = field(default_factory=list)
+
+    def write(self) -> tuple[str, bytes]:
+        for part, document in self.documents:
+            part.content = document.write()[1]
+        return f"{FORM}; boundary={self.boundary.decode()}", write_form(self.parts, self.boundary)
+
+
+@dataclass(slots=True)
+class UrlForm:
+    """application/x-www-form-urlencoded, or a query."""
+
+    fields: list[tuple[str, str]]
+
+    def write(self) -> tuple[str, bytes]:
+        return URL_FORM, "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in self.fields).encode()
+
+
+@dataclass(slots=True)
+class Document:
+    """JSON."""
+
+    value: Any
+    content_type: str
+
+    def write(self) -> tuple[str, bytes]:
+        return self.content_type, orjson.dumps(self.value)
+
+
+@dataclass(slots=True)
+class Inference:
+    """An Open Inference request whose tensors stand, in part or all, behind its JSON document.
+
+    Attributes:
+        header_length: Of the JSON document as written; the header field that belongs to it.
+    """
+
+    request: InferenceRequest
+    content_type: str
+    header_length: int = field(default=0)
+
+    def write(self) -> tuple[str, bytes]:
+        (first, *_) = self.request.inputs
+        if not first.fields:  # the raw request
+            assert isinstance(first.data, list)
+            return self.content_type, first.data[0]
+        tails: list[bytes] = []
+        inputs = [_written(tensor, tails) for tensor in self.request.inputs]
+        document = orjson.dumps({**self.request.rest, "inputs": inputs})
+        self.header_length = len(document)
+        return self.content_type, b"".join([document, *tails])
+
+
+ParsedBody = RawBody | Form | UrlForm | Document | Inference
+
+
+def parse_request_body(headers: Headers, body: bytes) -> ParsedBody:
+    """Parses a body as its content type says; without one, as its first bytes say.
+
+    Raises:
+        CompressedBody: It has a Content-Encoding.
+        MalformedRequest: It is broken, is not what its content type says, or can be read in two ways.
+        UnsupportedFormat: Its content type is a multipart other than a form, or has a charset other than UTF-8.
+    """
+    if any(value.lower() != "identity" for value in headers.getlist("content-encoding")):
+        raise CompressedBody("Send the body as it is, without Content-Encoding.")
+    content_type = read_content_type(headers)
+    media_type = content_type.media_type
+    if not media_type and body.startswith(b"--"):
+        content_type = _without_type(body)
+        media_type = content_type.media_type
+    if HEADER_LENGTH in headers:
+        return _inference(headers, content_type, body)
+    if media_type == FORM:
+        return Form(parse_form(content_type, body), plain_boundary(content_type))
+    if media_type.startswith("multipart/"):
+        raise UnsupportedFormat("Of multipart bodies only multipart/form-data is accepted.")
+    if media_type == URL_FORM:
+        return UrlForm(parse_url_form(body))
+    if content_type.is_json or (body.lstrip()[:1] in (b"{", b"[") and not media_type.startswith("image/")):
+        return Document(parse_json(body), headers.get("content-type", "application/json"))
+    if media_type.startswith("text/"):
+        raise MalformedRequest(f"The body is {media_type}, and not JSON, as which text is read.")
+    if not media_type and _SECOND_BODY.search(body):
+        # Envoy does not forward the content type, and some readers skip whatever stands before the first boundary.
+        raise MalformedRequest("The image is followed by what may be a multipart body.")
+    return RawBody(body, headers.get("content-type", ""))
+
+
+def _without_type(body: bytes) -> ContentType:
+    line = body[2 : max(body.find(b"\r\n"), 2)]
+    return ContentType(FORM, {"boundary": line.decode("latin-1")})
+
+
+def _inference(headers: Headers, content_type: ContentType, body: bytes) -> Inference:
+    if len(headers.getlist(HEADER_LENGTH)) > 1:
+        raise MalformedRequest(f"The request has several {HEADER_LENGTH} header fields.")
+    is_document = content_type.is_json and headers[HEADER_LENGTH] == str(len(body))
+    if content_type.media_type not in _BINARY_TYPES and not is_document:
+        raise MalformedRequest(f"{HEADER_LENGTH} does not belong to a body of type {content_type.media_type}.")
+    return Inference(read_inference_request(headers, body), headers.get("content-type", ""))
+
+
+def _written(tensor: Tensor, tails: list[bytes]) -> dict[str, Any]:
+    """An input as the JSON document has it; its binary values are appended to `tails`."""
+    fields = dict(tensor.fields)
+    if not tensor.is_binary:
+        return fields
+    tail = b"".join(_elements(tensor))
+    fields["parameters"] = {**fields["parameters"], "binary_data_size": len(tail)}
+    tails.append(tail)
+    return fields
+
+
+def _elements(tensor: Tensor) -> Iterator[bytes]:
+    if isinstance(tensor.data, list):
+        for element in tensor.data:
+            yield struct.pack("<I", len(element))
+            yield element
+    elif tensor.data is not None:
+        yield tensor.data.tobytes()
+    else:
+        raise UnsupportedFormat(f"A binary tensor of {shown(tensor.datatype)} cannot be written again.")

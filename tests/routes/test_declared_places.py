@@ -1,0 +1,211 @@
+"""GATE_IMAGE_AT and GATE_UNJUDGED: only the declared place is judged, it has to be there, and the rest passes."""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from testing.fake_classifier import FakeClassifier
+from testing.pictures import picture
+
+NORMAL, ODD = picture(level=255), picture(level=0)
+MakeClient = Callable[..., TestClient]
+Build = Callable[[bytes], dict[str, Any]]
+LONG = "You are a careful assistant. " * 40
+TEXT, CALLBACK = "what is in this picture?", "https://client.example/done?id=7"
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def chat(image: bytes, *, system: str = "") -> dict[str, Any]:
+    url = f"data:image/png;base64,{b64(image)}"
+    content = [{"type": "text", "text": TEXT}, {"type": "image_url", "image_url": {"url": url}}]
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+    return {"json": {"model": "m", "messages": [*messages, {"role": "user", "content": content}]}}
+
+
+def body(image: bytes, content_type: str = "image/png") -> dict[str, Any]:
+    return {"content": image, "headers": {"content-type": content_type}}
+
+
+def tensor(image: bytes, **more: Any) -> dict[str, Any]:
+    return {"name": "image", "shape": [1], "datatype": "BYTES", "data": [b64(image)], **more}
+
+
+def file(image: bytes, **fields: Any) -> dict[str, Any]:
+    return {"files": {"picture": ("circle 1.png", image, "image/png"), **fields}}
+
+
+PROMPT = {"name": "prompt", "shape": [1], "datatype": "BYTES", "data": [b64(LONG.encode())]}
+BOXES = {"name": "boxes", "shape": [100], "datatype": "FP32", "data": [0.5] * 100}
+
+# What requests are, the setting for them, and the request with an image. The table in docs/gate.md has the same rows.
+ORDINARY: dict[str, tuple[str, Build]] = {
+    "raw body": ("auto", body),
+    "raw body without a type": ("body", lambda image: {"content": image}),
+    "raw body as octet-stream": ("body", lambda image: body(image, "application/octet-stream")),
+    "raw body with a long query": ("body", lambda image: {**body(image), "params": {"text": LONG}}),
+    "raw body with a callback in the query": ("body", lambda image: {**body(image), "params": {"callback": CALLBACK}}),
+    "form with one file": ("auto", file),
+    "form with a file and fields": ("auto", lambda image: {**file(image), "data": {"top_k": "3", "text": TEXT}}),
+    "form with a table": ("form:picture", lambda image: file(image, table=("a.csv", b"a,b\n1,2\n", "text/csv"))),
+    "form with a JSON blob": ("auto", lambda image: file(image, meta=("blob", b'{"a":1}', "application/json"))),
+    "form with a long prompt": ("form:picture", lambda image: {**file(image), "data": {"prompt": LONG}}),
+    "form with a callback": ("form:picture", lambda image: {**file(image), "data": {"callback": CALLBACK}}),
+    "form with base64": ("form:picture", lambda image: {"files": {"picture": (None, b64(image))}}),
+    "form with several files": ("form:pictures", lambda image: {"files": [("pictures", ("a.png", image))] * 3}),
+    "URL-encoded form": ("form:picture", lambda image: {"data": {"picture": b64(image), "text": LONG}}),
+    "JSON field": ("auto", lambda image: {"json": {"image": b64(image), "top_k": 3}}),
+    "JSON field of another name": ("auto", lambda image: {"json": {"anything": b64(image)}}),
+    "JSON data: URL": ("json:/image", lambda image: {"json": {"image": "data:image/png;base64," + b64(image)}}),
+    "JSON with a file's name": ("json:/image", lambda image: {"json": {"image": b64(image), "file": "circle.png"}}),
+    "JSON with a callback": ("json:/image", lambda image: {"json": {"image": b64(image), "callback": CALLBACK}}),
+    "JSON with an embedding": ("json:/image", lambda image: {"json": {"image": b64(image), "v": [0.5] * 512}}),
+    "JSON list of images": ("json:/images/*", lambda image: {"json": {"images": [b64(image)] * 3}}),
+    "JSON below other fields": (
+        "json:/request/image/b64",
+        lambda image: {"json": {"request": {"image": {"b64": b64(image)}}}},
+    ),
+    "JSON document that is the image": ("json:", lambda image: {"json": b64(image)}),
+    "OpenAI chat": ("auto", chat),
+    "OpenAI chat with a system message": (
+        "json:/messages/*/content/*/image_url/url",
+        lambda image: chat(image, system=LONG),
+    ),
+    "Ollama chat": (
+        "json:/messages/*/images/*",
+        lambda image: {"json": {"messages": [{"role": "user", "content": LONG, "images": [b64(image)]}]}},
+    ),
+    "TensorFlow Serving": (
+        "json:/instances/*/image_bytes/b64",
+        lambda image: {"json": {"signature_name": "s" * 300, "instances": [{"image_bytes": {"b64": b64(image)}}]}},
+    ),
+    "Gradio": (
+        "json:/data/0/url",
+        lambda image: {"json": {"data": [{"url": "data:image/png;base64," + b64(image)}, LONG], "session_hash": "a"}},
+    ),
+    "Hugging Face": ("auto", lambda image: {"json": {"inputs": b64(image), "parameters": {"top_k": 3}}}),
+    "Open Inference": ("auto", lambda image: {"json": {"id": "7", "inputs": [tensor(image)]}}),
+    "Open Inference with a prompt": ("tensor:image", lambda image: {"json": {"inputs": [tensor(image), PROMPT]}}),
+    "Open Inference with boxes": ("tensor:image", lambda image: {"json": {"inputs": [BOXES, tensor(image)]}}),
+    "MLServer": (
+        "auto",
+        lambda image: {"json": {"inputs": [tensor(image, parameters={"content_type": "base64"})]}},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ORDINARY)
+def test_ordinary_request_passes_with_its_setting_and_unchanged(
+    make_client: MakeClient, classifier: FakeClassifier, kind: str
+) -> None:
+    image_at, build = ORDINARY[kind]
+    client = make_client(classifier_url=classifier.url, image_at=image_at)
+    request = client.build_request("POST", "/v1/gate/classify", **build(NORMAL))
+    response = client.send(request)
+    assert response.status_code == 200, response.text
+    assert response.headers["x-gate-verdict"] == "normal"
+    assert classifier.requests[0].body == request.read()
+
+
+@pytest.mark.parametrize("kind", ORDINARY)
+def test_the_same_request_with_an_odd_image_is_refused(
+    make_client: MakeClient, classifier: FakeClassifier, kind: str
+) -> None:
+    image_at, build = ORDINARY[kind]
+    client = make_client(classifier_url=classifier.url, image_at=image_at)
+    assert client.post("/v1/gate/classify", **build(ODD)).json()["type"] == "urn:imagegate:anomalous-image"
+    assert not classifier.requests
+
+
+@pytest.mark.parametrize(
+    ("image_at", "request_fields", "named"),
+    [
+        ("json:/image", {"json": {"images": [b64(NORMAL)]}}, "json:/image"),
+        ("json:/image", {"json": {"image": None}}, "`image`"),
+        ("json:/image", {"json": {"image": CALLBACK}}, "`image`"),
+        ("json:/images/*", {"json": {"images": [b64(NORMAL), "no base64!"]}}, "`images[1]`"),
+        ("json:/images/*", {"json": {"images": [b64(NORMAL), b64(b"no image")]}}, "`images[1]`"),
+        ("json:/image", body(NORMAL), "json:/image"),
+        ("json:/image", {"content": b"{}", "headers": {"content-type": "application/json"}}, "json:/image"),
+        ("body", {"json": {"image": b64(NORMAL)}}, "`body`"),
+        ("form:picture", {"files": {"photo": ("a.png", NORMAL)}}, "form:picture"),
+        ("form:picture", {"files": {"picture": ("a.png", b"no image")}}, "Part `picture`"),
+        ("tensor:image", {"json": {"inputs": [PROMPT]}}, "tensor:image"),
+        ("tensor:prompt", {"json": {"inputs": [PROMPT]}}, "Input `prompt`, element 0"),
+        ("auto", {"json": {"image": b64(NORMAL), "messages": [{"content": LONG}]}}, "`messages[0].content`"),
+        ("auto", {"json": {"image": b64(NORMAL), "callback": CALLBACK}}, "`callback`"),
+        ("auto", {"json": {"image": b64(NORMAL), "v": [0.5] * 512}}, "`v[63]`"),
+        ("auto", {"json": {"image": b64(NORMAL), "file": "circle.png"}}, "`file`"),
+        ("auto", file(NORMAL, table=("a.csv", b"a,b\n1,2\n", "text/csv")), "Part `table`"),
+        ("auto", {"json": {"inputs": [tensor(NORMAL), BOXES]}}, "Input `boxes`"),
+        ("auto", {**body(NORMAL), "params": {"callback": CALLBACK}}, "Query parameter `callback`"),
+    ],
+)
+def test_refusal_names_the_place(
+    make_client: MakeClient,
+    classifier: FakeClassifier,
+    image_at: str,
+    request_fields: dict[str, Any],
+    named: str,
+) -> None:
+    client = make_client(classifier_url=classifier.url, image_at=image_at)
+    response = client.post("/v1/gate/classify", **request_fields)
+    assert 400 <= response.status_code < 500
+    assert named in response.json()["detail"]
+    assert not classifier.requests
+
+
+@pytest.mark.parametrize(
+    ("image_at", "document"),
+    [
+        ("json:/image", {"image": b64(NORMAL), "IMAGE": b64(ODD)}),
+        ("json:/images/*/url", {"images": [{"url": b64(NORMAL)}, {"URL": b64(ODD)}]}),
+        ("json:/images/0", {"images": [b64(NORMAL)], "images\0": [b64(ODD)]}),
+    ],
+)
+def test_field_that_a_careless_reader_takes_for_the_declared_one_is_no_way_around(
+    make_client: MakeClient, classifier: FakeClassifier, image_at: str, document: dict[str, Any]
+) -> None:
+    client = make_client(classifier_url=classifier.url, image_at=image_at)
+    assert client.post("/v1/gate/", json=document).status_code in (400, 422)
+    assert not classifier.requests
+
+
+@pytest.mark.parametrize("name", ["picture", "picture[]", "Picture", "pic.ture"])
+def test_every_form_field_that_may_be_the_declared_one_is_judged(
+    make_client: MakeClient, classifier: FakeClassifier, name: str
+) -> None:
+    client = make_client(classifier_url=classifier.url, image_at="form:picture,form:pic_ture")
+    files = [("picture", ("a.png", NORMAL)), (name, ("b.png", ODD))]
+    assert client.post("/v1/gate/", files=files).status_code == 422
+    assert not classifier.requests
+
+
+def test_several_places_serve_several_routes(make_client: MakeClient, classifier: FakeClassifier) -> None:
+    client = make_client(classifier_url=classifier.url, image_at="body,json:/image")
+    assert client.post("/v1/gate/", **body(NORMAL)).status_code == 200
+    assert client.post("/v1/gate/", json={"image": b64(NORMAL)}).status_code == 200
+    assert client.post("/v1/gate/", json={"image": b64(ODD)}).status_code == 422
+
+
+def test_unjudged_route_passes_with_verdict_none(make_client: MakeClient, classifier: FakeClassifier) -> None:
+    client = make_client(classifier_url=classifier.url, unjudged="POST /feedback,POST /jobs/*")
+    for path in ("/feedback", "/jobs/7?by=a"):
+        response = client.post(f"/v1/gate{path}", json={"text": LONG, "callback": CALLBACK})
+        assert (response.status_code, response.headers["x-gate-verdict"]) == (200, "none")
+    assert client.post("/v1/authz/feedback", json={"text": LONG}).status_code == 200
+    assert client.post("/v1/gate/classify", json={"text": LONG}).status_code == 400
+    rerouted = client.post("/v1/gate/feedback", json={"text": LONG}, headers={"X-Original-URL": "/classify"})
+    assert rerouted.status_code == 400
+    assert len(classifier.requests) == 2
+
+
+@pytest.mark.parametrize("image_at", ["auto", "json:/image"])
+def test_health_checks_pass_in_every_mode(make_client: MakeClient, classifier: FakeClassifier, image_at: str) -> None:
+    client = make_client(classifier_url=classifier.url, image_at=image_at)
+    assert client.get("/v1/gate/v2/models/m/versions/1/ready?verbose=true").headers["x-gate-verdict"] == "none"
