@@ -170,7 +170,7 @@ async def _inspect(request: Request, headers: Headers, body: bytes) -> GateDecis
         return GateDecision("none")
     model = ""
     try:
-        with judge.admit(request.receive) as admission:
+        with judge.admit(request.receive, request.scope) as admission:
             model = _model(admission.detector)
             found = await parse_body(admission, partial(find_images, headers, query), body)
             if found.count:
