@@ -204,6 +204,14 @@ class UnknownModel(Refusal):
     status, slug, title = 404, "unknown-model", "There is no such model"
 
 
+class NotKept(Refusal):
+    status, slug, title = 404, "not-kept", "There is no such kept image"
+
+
+class KeepingFailed(RetryLater):
+    status, slug, title = 503, "keeping-failed", "The folder of kept images cannot be written to"
+
+
 class ClassifierDown(Refusal):
     status, slug, title = 502, "classifier-down", "The classifier does not answer"
 
@@ -214,3 +222,7 @@ class ClassifierTooSlow(Refusal):
 
 class ArtifactError(Exception):
     """An artifact folder that cannot be trusted: names the file and what is wrong with it. Stops the start."""
+
+
+class PromiseError(ArtifactError):
+    """A false-positive rate that so few calibration images cannot promise; the message says how many it takes."""

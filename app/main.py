@@ -1,5 +1,6 @@
 """create_app: wires settings, artifact and routes into one FastAPI app."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,15 +11,21 @@ from starlette.types import ASGIApp
 
 from app import __version__
 from app.detection.detector import Detector
+from app.judging.aside import Aside
+from app.judging.candidate import Candidate
 from app.judging.judge import Judge
 from app.judging.reload import Reloader, load_detector
+from app.keeping.keeper import Keeper
+from app.keeping.store import KeptStore
 from app.payload.allocator import return_large_blocks
 from app.payload.body import BodyReader
 from app.payload.places import read_places
 from app.routes.classifier import Classifier
 from app.routes.gate import add_gate_routes
+from app.routes.kept import add_kept_routes
 from app.routes.operations import add_operations
 from app.routes.page import add_page
+from app.routes.review import add_review_page
 from app.routes.v1 import add_v1_routes
 from app.routes.v2 import add_v2_routes
 from app.settings import Settings, read_settings
@@ -86,11 +93,14 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
     app.state.detector = detector
     app.state.bodies = BodyReader(settings, app.state.metrics.input_bytes.observe)
     app.state.classifier = None
+    app.state.kept = None
     add_v1_routes(app)
     add_gate_routes(app)
     add_v2_routes(app)
     add_operations(app)
     add_page(app)
+    add_kept_routes(app)
+    add_review_page(app, keeps=settings.keep_folder is not None)
     return app
 
 
@@ -99,10 +109,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     judge: Judge = app.state.judge
     return_large_blocks()
-    judge.use(app.state.detector or load_detector(settings.artifact))
+    judge.use(app.state.detector or load_detector(settings.artifact, settings.target_false_positive_rate))
     if any(len(token) < _SAFE_TOKEN_LENGTH for token in settings.tokens):
         logger.warning("a token of GATE_TOKENS is short", extra={"fields": {"advised_length": _SAFE_TOKEN_LENGTH}})
-    reloader = Reloader(judge, settings.artifact)
+    aside, candidate = _start_aside(app, settings, judge)
+    reloader = Reloader(judge, settings.artifact, settings.target_false_positive_rate)
+    reloader.also = [candidate.load] if candidate is not None else []
     reloader.on_hangup()
     artifact = judge.detector.artifact
     fields = {"artifact": artifact.manifest.name, "version": artifact.version, "image_at": str(app.state.places)}
@@ -113,5 +125,24 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if app.state.classifier is not None:
         await app.state.classifier.close()
     judge.close()
+    await asyncio.to_thread(aside.close)
     if app.state.spans is not None:
         app.state.spans.close()
+
+
+def _start_aside(app: FastAPI, settings: Settings, judge: Judge) -> tuple[Aside, Candidate | None]:
+    """Starts what becomes of images beside their answers, where the settings ask for any of it."""
+    keeper = candidate = None
+    if settings.keep_folder is not None:
+        app.state.kept = KeptStore(settings.keep_folder, settings.keep_bytes)
+        keeper = Keeper(app.state.kept, app.state.metrics.kept)
+        if not settings.tokens and settings.tokens_file is None:
+            logger.warning("kept images can be seen by whoever reaches this port; GATE_TOKENS keeps strangers out")
+    elif settings.keep_sample:
+        logger.warning("GATE_KEEP_SAMPLE keeps nothing without GATE_KEEP_FOLDER")
+    if settings.candidate is not None:
+        candidate = Candidate(settings.candidate, settings.target_false_positive_rate, app.state.metrics)
+    aside = Aside(keeper, settings.keep_sample if keeper else 0.0, candidate)
+    if keeper is not None or candidate is not None:
+        judge.on_judged = aside.judged
+    return aside, candidate

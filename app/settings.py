@@ -92,10 +92,49 @@ class Settings(BaseSettings):
     accel_redirect: str | None = Field(
         None, description="nginx: the location, such as @classifier, that admitted requests go to."
     )
+    keep_folder: Path | None = Field(
+        None, description="Where refused images and a random sample of all are kept, for /review; without it none are."
+    )
+    keep_bytes: PositiveInt = Field(
+        2**30, description="The most that is kept; the oldest images without a label go first."
+    )
+    keep_sample: float = Field(
+        0, ge=0, le=1, description="The share of all judged images that is kept at random, whatever the verdict."
+    )
+    target_false_positive_rate: float | None = Field(
+        None, gt=0, lt=1, description="Another false-positive rate than the artifact's, from its own calibration."
+    )
+    candidate: Path | None = Field(
+        None, description="A second artifact that judges the same images aside, for metrics, log and kept images alone."
+    )
+    tokens_file: Path | None = Field(
+        None, description="More tokens, one a line as `name:token`; read again on SIGHUP. The name is logged."
+    )
+    metrics_token: SecretStr | None = Field(
+        None, description="A token for /metrics alone; `open` lets everybody read them, whatever the other tokens are."
+    )
+    pid_file: Path | None = Field(
+        None, description="Where the serving process writes its id; `python -m app reload` finds it there."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe level logged."
     )
     log_format: Literal["text", "json"] = Field("text", description="One line a record: for people, or JSON.")
+
+    @field_validator("keep_folder", "candidate", "tokens_file", "metrics_token", "pid_file", mode="before")
+    @classmethod
+    def _leave_out_what_is_empty(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("target_false_positive_rate", mode="before")
+    @classmethod
+    def _leave_out_an_empty_rate(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _check_metrics_token(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is None else _check_token(value)
 
     @field_validator("classifier_url")
     @classmethod
@@ -170,6 +209,6 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]).upper().removeprefix(PREFIX)
-        if name == "TOKENS":
+        if name in ("TOKENS", "METRICS_TOKEN"):
             raise SettingsError(f"{PREFIX}{name} cannot be used: {first['ctx']['error']}.") from None
         raise SettingsError(f"{PREFIX}{name} cannot be {first['input']!r}: {first['msg']}.") from error

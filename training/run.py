@@ -22,6 +22,7 @@ from app.detection.artifact import (
     write_artifact,
 )
 from app.detection.detector import Detector
+from app.detection.promise import make_promise
 from training.data.dataset import Dataset, Part, circle_dataset, decode_folder, decode_variants, folder_dataset
 from training.data.variants import SAME_PIXELS
 from training.fitting.calibrate import calibrate, uncalibrated_detector
@@ -32,7 +33,6 @@ from training.model.autoencoders import build, describe
 from training.model.export import check_agreement, export_graph, load_checkpoint, save_checkpoint
 from training.model.scores import LossScore, ScoredAutoencoder
 from training.plan import Plan
-from training.promise import make_promise
 from training.report.judgements import YOUR_ANOMALIES, Findings
 from training.report.write import write_report
 

@@ -64,6 +64,18 @@ class Promise(_Record):
     words: str
 
 
+class RecalibratedFrom(_Record):
+    """The artifact whose graph this one has, with a threshold of its own.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+    """
+
+    name: str
+    version: str
+
+
 class View(_Record):
     """One aspect of the judgement that `?explain=true` reports.
 
@@ -98,6 +110,7 @@ class Manifest(_Record):
     seed: int
     library_versions: dict[str, str]
     files: dict[str, str]
+    recalibrated_from: RecalibratedFrom | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +137,32 @@ class Artifact:
         return Preprocessing(background=record.background, resize_filter=record.resize_filter)
 
 
-def load_artifact(folder: Path) -> Artifact:
+# Gives the content of one file of a folder, or raises ArtifactError.
+ReadFile = Callable[[Path, str], bytes]
+
+
+def read_file(folder: Path, name: str) -> bytes:
+    """Reads one file of an artifact from the disk.
+
+    Raises:
+        ArtifactError: It cannot be read; the message says why.
+    """
+    return _read(folder, name)
+
+
+def load_artifact(folder: Path, read: ReadFile = read_file) -> Artifact:
     """Reads and verifies a whole folder before any of it is used.
+
+    Args:
+        folder: The folder; it is named in messages.
+        read: Reads its files, by default from the disk.
 
     Raises:
         ArtifactError: A file is missing, damaged or of another version; the message says which and why.
     """
-    manifest_bytes = _read(folder, MANIFEST)
+    manifest_bytes = read(folder, MANIFEST)
     manifest = _parse_manifest(folder, manifest_bytes)
-    contents = {name: _read_verified(folder, name, digest) for name, digest in manifest.files.items()}
+    contents = {name: _read_verified(folder, name, digest, read) for name, digest in manifest.files.items()}
     for name in (CHECKPOINT, GRAPH, CALIBRATION, VIEW_CALIBRATION):
         if name not in contents:
             raise ArtifactError(f"{folder / MANIFEST} does not list {name}: train the artifact again.")
@@ -166,7 +196,9 @@ def write_artifact(folder: Path, fill: Callable[[Path], dict[str, Any]]) -> Arti
         names = sorted(str(path.relative_to(aside)) for path in aside.rglob("*") if path.is_file())
         files = {name: hashlib.sha256((aside / name).read_bytes()).hexdigest() for name in names}
         manifest = Manifest(format_version=FORMAT_VERSION, files=files, **fields)
-        (aside / MANIFEST).write_text(json.dumps(manifest.model_dump(), indent=2) + "\n")
+        # What was not recalibrated says nothing of it, so that earlier versions of imagegate read it too.
+        left_out = {"recalibrated_from"} if manifest.recalibrated_from is None else set()
+        (aside / MANIFEST).write_text(json.dumps(manifest.model_dump(exclude=left_out), indent=2) + "\n")
         artifact = load_artifact(aside)
         aside.chmod(0o755)  # mkdtemp makes folders that another user, such as the container's, cannot read
         _put_in_place(aside, folder)
@@ -216,10 +248,10 @@ def _read(folder: Path, name: str) -> bytes:
         raise ArtifactError(f"{folder / name} cannot be read: {error.strerror}.") from error
 
 
-def _read_verified(folder: Path, name: str, digest: str) -> bytes:
+def _read_verified(folder: Path, name: str, digest: str, read: ReadFile) -> bytes:
     if os.path.isabs(name) or ".." in Path(name).parts:
         raise ArtifactError(f"{folder / MANIFEST} names a file outside its folder: {name}.")
-    content = _read(folder, name)
+    content = read(folder, name)
     found = hashlib.sha256(content).hexdigest()
     if found != digest:
         raise ArtifactError(

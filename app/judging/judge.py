@@ -6,7 +6,7 @@ from functools import partial
 from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
 from app.detection.detector import MOST_AT_ONCE, Detection, Detector
 from app.errors import NotReady, Overloaded, Refusal
@@ -17,6 +17,8 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import span, traced
 
 T = TypeVar("T")
+# A file as it came, or the pixels where pixels came.
+Content = bytes | Pixels
 
 
 class Judgement(NamedTuple):
@@ -41,6 +43,7 @@ class Judge:
         decoder: Decodes uploads, and runs other blocking work.
         waiting: Requests admitted at this moment, in flight or waiting.
         draining: The service is about to stop: it still answers, but is not ready.
+        on_judged: Is told of each judgement, what was judged, and the request's scope; must return at once.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
@@ -56,6 +59,7 @@ class Judge:
         self.decoder = Decoder(settings)
         self.waiting = 0
         self.draining = False
+        self.on_judged: Callable[[Judgement, Content, Scope], None] | None = None
 
     @property
     def detector(self) -> Detector:
@@ -85,11 +89,12 @@ class Judge:
         """Takes no more work."""
         self.decoder.close()
 
-    def admit(self, receive: Receive) -> "Admission":
+    def admit(self, receive: Receive, scope: Scope | None = None) -> "Admission":
         """Returns a context manager that counts the request, whose body is complete, among those in flight.
 
         Args:
             receive: The request's; tells when its client goes away.
+            scope: The request's; `on_judged` finds its id and its route there.
 
         Raises:
             NotReady: No artifact is loaded.
@@ -97,7 +102,8 @@ class Judge:
         """
         if self.waiting >= self._max_waiting:
             raise Overloaded(f"{self._max_waiting} requests are in flight or waiting; try again.")
-        return Admission(self, self._current_queue(), self.decoder, Patience(self._timeout_seconds, receive))
+        patience = Patience(self._timeout_seconds, receive)
+        return Admission(self, self._current_queue(), self.decoder, patience, scope or {})
 
     def count_waiting(self, more: int) -> None:
         """Counts one more admitted request, or one less; `Admission` calls it."""
@@ -120,12 +126,13 @@ class Admission:
         detector: What judges every image of this request.
     """
 
-    def __init__(self, judge: Judge, queue: DetectionQueue, decoder: Decoder, patience: Patience) -> None:
+    def __init__(self, judge: Judge, queue: DetectionQueue, decoder: Decoder, patience: Patience, scope: Scope) -> None:
         self.detector = queue.detector
         self._judge = judge
         self._queue = queue
         self._decoder = decoder
         self._patience = patience
+        self._scope = scope
 
     def __enter__(self) -> Self:
         self._judge.count_waiting(1)
@@ -144,7 +151,7 @@ class Admission:
         with span("network"):
             detection = await self._queue.detect(pixels)
         judgement = Judgement(pixels, detection, self.detector)
-        self._judge.metrics.judged(judgement.detection, self.detector)
+        self._tell(judgement, data)
         return judgement
 
     async def judge_all(self, files: Sequence[bytes]) -> list[Judgement | Refusal]:
@@ -154,7 +161,8 @@ class Admission:
             In order, a judgement, or the refusal of a file that cannot be judged.
         """
         decoded = await self._decoder.decode_all(files, self.detector.artifact.preprocessing, self._patience)
-        judgements = iter(await self.judge_pixels([one for one in decoded if not isinstance(one, Refusal)]))
+        usable = [(one, file) for one, file in zip(decoded, files, strict=True) if not isinstance(one, Refusal)]
+        judgements = iter(await self._judge_pixels([pixels for pixels, _ in usable], [file for _, file in usable]))
         results = [one if isinstance(one, Refusal) else next(judgements) for one in decoded]
         for result in results:
             if isinstance(result, Refusal):
@@ -168,6 +176,13 @@ class Admission:
         Args:
             images: (28, 28) each, grey levels in [0, 1].
         """
+        return await self._judge_pixels(images, images)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Runs other blocking work of this request, such as parsing, in a thread."""
+        return await self._decoder.run(work, self._patience)
+
+    async def _judge_pixels(self, images: Sequence[Pixels], contents: Sequence[Content]) -> list[Judgement]:
         if len(images) <= MOST_AT_ONCE:
             # Few images go with what other requests have waiting.
             detections = await asyncio.gather(*map(self._queue.detect, images))
@@ -175,10 +190,11 @@ class Admission:
             # The event loop would stand still for too long.
             detections = await self.run(partial(self.detector.detect, np.stack(images)))
         judgements = [Judgement(*one, self.detector) for one in zip(images, detections, strict=True)]
-        for judgement in judgements:
-            self._judge.metrics.judged(judgement.detection, self.detector)
+        for judgement, content in zip(judgements, contents, strict=True):
+            self._tell(judgement, content)
         return judgements
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Runs other blocking work of this request, such as parsing, in a thread."""
-        return await self._decoder.run(work, self._patience)
+    def _tell(self, judgement: Judgement, content: Content) -> None:
+        self._judge.metrics.judged(judgement.detection, self.detector)
+        if self._judge.on_judged is not None:
+            self._judge.on_judged(judgement, content, self._scope)

@@ -1,6 +1,7 @@
 """A judgement as clients see it: the fields of an answer, and of an access line."""
 
 import base64
+import math
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
+from app.detection.detector import Detection
 from app.judging.judge import Judgement
 
 _PIXELS = "28 rows of 28 grey levels in [0, 1]"
@@ -72,21 +74,32 @@ def prediction(judgement: Judgement, options: PredictionOptions) -> dict[str, An
     if options.explain:
         body["image"] = judgement.image
         body["error_map"] = np.square(judgement.image - detection.reconstruction)
-        body["reasons"] = _reasons(judgement)
+        body["reasons"] = reasons(judgement)
     return body
+
+
+def verdict_of(detection: Detection) -> Literal["normal", "anomaly"]:
+    """Returns the verdict in one word."""
+    return "anomaly" if detection.is_anomaly else "normal"
+
+
+def finite(number: float) -> float | None:
+    """Returns the number, or None where JSON has none for it."""
+    return number if math.isfinite(number) else None
 
 
 def log_fields(judgement: Judgement) -> dict[str, Any]:
     """What an access line says of a judgement."""
     detection = judgement.detection
     return {
-        "verdict": "anomaly" if detection.is_anomaly else "normal",
+        "verdict": verdict_of(detection),
         "score": round(detection.score, 6),
         "model": judgement.detector.artifact.version,
     }
 
 
-def _reasons(judgement: Judgement) -> list[dict[str, Any]]:
+def reasons(judgement: Judgement) -> list[dict[str, Any]]:
+    """Returns each view's value, rank and sentence, as in `Reason`."""
     detector, detection = judgement.detector, judgement.detection
     manifest = detector.artifact.manifest
     unusual = manifest.promise.target_false_positive_rate

@@ -4,32 +4,52 @@ import asyncio
 import logging
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from app.detection.artifact import load_artifact
+from app.detection.artifact import ReadFile, load_artifact, read_file
 from app.detection.detector import Detector
+from app.detection.promise import with_rate
 from app.errors import ArtifactError
 from app.judging.judge import Judge
 
 logger = logging.getLogger(__name__)
 
 
-def load_detector(folder: Path) -> Detector:
+def load_detector(folder: Path, rate: float | None = None, read: ReadFile = read_file) -> Detector:
     """Reads, verifies and warms up the artifact in a folder, or in the folder that a link points to at this moment.
 
+    Args:
+        folder: The folder.
+        rate: GATE_TARGET_FALSE_POSITIVE_RATE; None for the artifact's own.
+        read: Reads its files.
+
     Raises:
-        ArtifactError: It cannot be served; the message says why.
+        ArtifactError: It cannot be served, or cannot promise the rate; the message says why.
     """
     # Resolved once: a link that is pointed elsewhere meanwhile must not mix the files of two artifacts.
-    return Detector(load_artifact(folder.resolve()))
+    artifact = load_artifact(folder.resolve(), read)
+    return Detector(artifact if rate is None else with_rate(artifact, rate))
 
 
 class Reloader:
-    """Loads the artifact again whenever it is called; what is wrong with a new one is logged, and the old one stays."""
+    """Loads the artifact again whenever it is called; what is wrong with a new one is logged, and the old one stays.
 
-    def __init__(self, judge: Judge, folder: Path) -> None:
+    Attributes:
+        also: Called in a thread at each reload, after the artifact; each says itself what is wrong.
+    """
+
+    def __init__(self, judge: Judge, folder: Path, rate: float | None = None) -> None:
+        """
+        Args:
+            judge: Gets the new detector.
+            folder: The artifact, or a link to it.
+            rate: GATE_TARGET_FALSE_POSITIVE_RATE.
+        """
+        self.also: list[Callable[[], None]] = []
         self._judge = judge
         self._folder = folder
+        self._rate = rate
         self._loading: asyncio.Task[None] | None = None
         self._again = False
 
@@ -52,14 +72,27 @@ class Reloader:
             await self._reload()
 
     async def _reload(self) -> None:
-        old = self._judge.detector.artifact.version
+        await self._reload_artifact()
+        for load in self.also:
+            await asyncio.to_thread(load)
+
+    async def _reload_artifact(self) -> None:
+        old = self._judge.detector.artifact
         try:
-            detector = await asyncio.to_thread(load_detector, self._folder)
+            detector = await asyncio.to_thread(load_detector, self._folder, self._rate)
         except ArtifactError as error:
-            logger.error("the new artifact is not used", extra={"fields": {"serving": old, "reason": str(error)}})
+            self._judge.metrics.reload_failed()
+            fields = {"serving": old.version, "reason": str(error)}
+            logger.error("the new artifact is not used", extra={"fields": fields})
         except Exception:
-            logger.exception("the new artifact is not used", extra={"fields": {"serving": old}})
+            self._judge.metrics.reload_failed()
+            logger.exception("the new artifact is not used", extra={"fields": {"serving": old.version}})
         else:
             self._judge.use(detector)
-            fields = {"artifact": detector.artifact.manifest.name, "version": detector.artifact.version, "before": old}
+            name = detector.artifact.manifest.name
+            fields = {"artifact": name, "version": detector.artifact.version, "before": old.version}
+            if name != old.manifest.name:
+                logger.warning(
+                    "the artifact has another name", extra={"fields": {"name": name, "before": old.manifest.name}}
+                )
             logger.info("artifact reloaded", extra={"fields": fields})

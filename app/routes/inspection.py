@@ -98,7 +98,7 @@ async def _inspect(request: Request, headers: Headers, path: bytes, body: bytes)
     try:
         if request.method in WITHOUT_IMAGE and not body and not take(body).images.count:
             return GateDecision("none")
-        with judge.admit(request.receive) as admission:
+        with judge.admit(request.receive, request.scope) as admission:
             model = _model(admission.detector)
             found = await parse_body(admission, take, body)
             if found.images.count:

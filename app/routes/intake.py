@@ -42,7 +42,7 @@ async def take_in(
     judges: Judge = request.app.state.judge
     with bodies.hold() as reservation:
         body = await bodies.read(request.headers, request.receive, reservation)
-        with judges.admit(request.receive) as admission:
+        with judges.admit(request.receive, request.scope) as admission:
             found = await parse_body(admission, parse, body, in_place_bytes)
             del body  # a part is a copy: waiting with both would double what an upload takes
             return await judge(admission, found)

@@ -56,7 +56,7 @@ class GateServer(uvicorn.Server):
         Raises:
             ArtifactError: The artifact cannot be served.
         """
-        app: FastAPI = create_app(settings, load_detector(settings.artifact))
+        app: FastAPI = create_app(settings, load_detector(settings.artifact, settings.target_false_positive_rate))
         self._judge: Judge = app.state.judge
         self._drain_seconds = settings.drain_seconds
         self.on_started: Callable[[], None] = lambda: None

@@ -20,7 +20,7 @@ _OTHER = "other"
 
 
 class Metrics:
-    """The numbers of one app. Updated by the event loop's thread alone."""
+    """The numbers of one app. Counters may be raised from any thread, all else by the event loop's alone."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
@@ -72,6 +72,23 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self._kept = Counter(
+            "gate_kept",
+            "Images to keep: kept; dropped, when too many waited or it was too large; failed, by a fault of the disk.",
+            ("outcome",),
+            registry=registry,
+        )
+        self._candidate_verdicts = Counter(
+            "gate_candidate_verdicts",
+            "Images judged, by verdict and by that of GATE_CANDIDATE; unjudged when it could not keep up or not load.",
+            ("verdict", "candidate_verdict"),
+            registry=registry,
+        )
+        self._reload_failures = Counter(
+            "gate_reload_failures",
+            "Reloads that were refused: what served before still serves.",
+            registry=registry,
+        )
         self._detector: Detector | None = None
         self._drift = Drift(calibration_size=1)
 
@@ -108,6 +125,18 @@ class Metrics:
     def forwarded(self, verdict: str) -> None:
         """Counts one request that the gate let pass; `verdict` is that of `app.routes.gate.Report`."""
         self._forwarded.labels(verdict).inc()
+
+    def kept(self, outcome: str) -> None:
+        """Counts one image that was to be kept; `outcome` is that of `app.keeping.keeper`."""
+        self._kept.labels(outcome).inc()
+
+    def compared(self, verdict: str, candidate_verdict: str) -> None:
+        """Counts one image, by verdict and by that of the candidate, "normal", "anomaly" or "unjudged"."""
+        self._candidate_verdicts.labels(verdict, candidate_verdict).inc()
+
+    def reload_failed(self) -> None:
+        """Counts one refused reload."""
+        self._reload_failures.inc()
 
     def refused(self, reason: str) -> None:
         """Counts one problem; `reason` is the slug of a `Refusal`, or "http-404" and the like."""

@@ -10,8 +10,8 @@ from starlette.types import Scope
 from app.errors import Unauthorized
 from app.web.problems import documented
 
-# The probes, whose callers cannot send a header everywhere, and the page, which asks for a token.
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/", "/favicon.ico", "/icon.svg"})
+# The probes, whose callers cannot send a header everywhere, and the pages, which ask for a token.
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/", "/review"})
 # Routes where `Authorization` is the classifier's, and ours is a header of our own.
 _PROXY_PREFIXES = ("/v1/gate", "/v1/authz")
 GATE_TOKEN_HEADER = "X-Gate-Token"  # noqa: S105  # the header's name

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.detection.detector import Detector
+from app.detection.promise import make_promise
 from benchmarks.detection.pictures import ANOMALY_VARIANTS, Groups, Images, Scale, anomalies, resolvable, test_circles
 from training.fitting.calibrate import run_in_batches
 from training.fitting.evaluate import auroc, wilson_interval
-from training.promise import make_promise
 
 Scores = NDArray[np.float32]
 Score = Callable[[Images], Scores]

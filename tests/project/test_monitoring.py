@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from app.settings import read_settings
+from testing.artifacts import DEFAULT_ARTIFACT
 from testing.pictures import picture
+from testing.servers import wait_until
 
 MONITORING = Path(__file__).resolve().parents[2] / "examples" / "monitoring"
 EXPECTED_LABELS = {"job", "instance", "le"}  # what Prometheus itself adds
@@ -23,11 +26,13 @@ integrations = [pytest.mark.slow, pytest.mark.integrations]
 
 
 @pytest.fixture
-def exposition(client: TestClient) -> str:
+def exposition(make_client: Callable[..., TestClient], tmp_path: Path) -> str:
     """After one request of each kind, so that every label has been seen."""
+    client = make_client(keep_folder=tmp_path / "kept", keep_sample=1, candidate=DEFAULT_ARTIFACT)
     client.post("/v1/predict", content=picture())
     client.post("/v1/predict", content=b"not an image")
     client.post("/v1/authz/anything", content=picture())
+    assert wait_until(lambda: "gate_kept_total{" in client.get("/metrics").text, 10)
     return client.get("/metrics").text
 
 

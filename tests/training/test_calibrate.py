@@ -6,13 +6,14 @@ import torch
 from scipy.stats import beta
 
 from app.detection.artifact import Architecture
+from app.detection.promise import least_calibration_size, make_promise, rate_with_confidence
+from app.errors import PromiseError
 from training.errors import TrainingError
 from training.fitting.calibrate import calibrate
 from training.fitting.calibrate import uncalibrated_detector as detector_of
 from training.model.autoencoders import build
 from training.model.export import export_graph
 from training.model.scores import LossScore, ScoredAutoencoder
-from training.promise import least_calibration_size, make_promise, rate_with_confidence
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_rank_is_exact_where_floating_point_rounds_up(size, rate, rank):
 def test_rate_that_the_calibration_set_cannot_promise_is_refused_with_the_size_it_takes(rate, least):
     assert least_calibration_size(rate) == least
     assert make_promise(least, rate).rank == least
-    with pytest.raises(TrainingError, match=f"takes at least {least}\\."):
+    with pytest.raises(PromiseError, match=f"takes at least {least}\\."):
         make_promise(least - 1, rate)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from app.detection.artifact import Architecture, PreprocessingRecord
 from app.detection.images import Preprocessing
+from app.detection.promise import make_promise
 from training.data.variants import DEFAULT_VARIANTS
 from training.fitting.calibrate import uncalibrated_detector
 from training.fitting.evaluate import evaluate
@@ -20,7 +21,6 @@ from training.model.autoencoders import build
 from training.model.export import export_graph
 from training.model.scores import LossScore, ScoredAutoencoder
 from training.model.views import Views
-from training.promise import make_promise
 from training.report.facts import gather_facts, model_card, percent
 from training.report.judgements import YOUR_ANOMALIES, Findings, Judged, judge
 from training.report.write import write_report

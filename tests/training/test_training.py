@@ -15,14 +15,14 @@ from PIL import Image
 
 from app.detection.artifact import load_artifact, write_artifact
 from app.detection.detector import Detector
-from app.errors import ArtifactError
+from app.detection.promise import rate_with_confidence
+from app.errors import ArtifactError, PromiseError
 from testing.paths import ROOT
 from training.__main__ import _parser as parser
 from training.__main__ import main
 from training.data.dataset import circle_dataset
 from training.errors import TrainingError
 from training.plan import FitSettings, Plan, make_plan
-from training.promise import rate_with_confidence
 from training.run import train
 
 
@@ -122,7 +122,7 @@ def test_output_that_holds_something_else_is_refused_before_any_work(tmp_path):
 
 
 def test_rate_that_calibration_cannot_promise_is_refused_before_any_work(tmp_path):
-    with pytest.raises(TrainingError, match="takes at least 9999"):
+    with pytest.raises(PromiseError, match="takes at least 9999"):
         train(tiny_plan(tmp_path / "tiny", target_false_positive_rate=0.0001, count=10**9))
 
 

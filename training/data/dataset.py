@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from app.detection.folders import files_below, printable
 from app.detection.images import SIDE, Preprocessing, decode_image, open_image, to_large_grayscale
+from app.detection.promise import least_calibration_size
 from app.errors import Refusal, TooManyBytes, size_words
 from app.settings import ACCEPTED_FORMATS, OPTIONAL_FORMATS
 from training.data.circles import draw_circles, random_circles
 from training.data.variants import Variant
 from training.errors import TrainingError
 from training.plan import CALIBRATION_CIRCLES, TEST_CIRCLES
-from training.promise import least_calibration_size
 
 # A file in memory (a drawn circle) or on disk (read again when needed: a folder of photos may not fit).
 Original = bytes | Path

@@ -6,12 +6,13 @@ arXiv 2107.07511). For one given calibration set that rate is a draw from Beta(n
 """
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
-from app.detection.artifact import Promise
-from training.errors import TrainingError
+from app.detection.artifact import Artifact, Promise
+from app.errors import PromiseError
 
 _CONFIDENCE = 0.9
 
@@ -21,20 +22,24 @@ def least_calibration_size(rate: float) -> int:
     return math.ceil(1 / Fraction(str(rate))) - 1
 
 
-def make_promise(size: int, rate: float) -> Promise:
+_LIKE_TRAINING = "normal images like the training images, sent in any of the permitted ways,"
+
+
+def make_promise(size: int, rate: float, whose: str = _LIKE_TRAINING) -> Promise:
     """What `size` calibration images (per variant) can promise.
 
     Args:
         size: Calibration images per variant.
         rate: The target false-positive rate, in (0, 1).
+        whose: Which images the promise is for, in words.
 
     Raises:
-        TrainingError: They are too few for this rate.
+        PromiseError: They are too few for this rate.
     """
     # As a fraction: 100 * (1 - 0.01) in floating point may land just above 99, and the rank one too high.
     rank = math.ceil((size + 1) * (1 - Fraction(str(rate))))
     if rank > size:
-        raise TrainingError(
+        raise PromiseError(
             f"{size} calibration images cannot promise a false-positive rate of {rate:g}: "
             f"it takes at least {least_calibration_size(rate)}."
         )
@@ -45,7 +50,7 @@ def make_promise(size: int, rate: float) -> Promise:
         calibration_size=size,
         rank=rank,
         words=(
-            "Of normal images like the training images, sent in any of the permitted ways, at most "
+            f"Of {whose} at most "
             f"{100 * rate:.3g}% are refused on average; for the {size} images that set this threshold, the rate is at "
             f"most {100 * confident:.3g}% with 90% confidence."
         ),
@@ -68,3 +73,25 @@ def rate_with_confidence(size: int, rank: int) -> float:
         below = np.exp(log_choices + counts * math.log(rate) + (size - counts) * math.log1p(-rate)).sum()
         low, high = (rate, high) if below > 1 - _CONFIDENCE else (low, rate)
     return high
+
+
+def with_rate(artifact: Artifact, rate: float) -> Artifact:
+    """Returns the artifact with the threshold that keeps another rate, from its own calibration scores.
+
+    The evaluation is left out: it was measured at the other threshold. The version stays, since the folder does.
+
+    Args:
+        artifact: As loaded.
+        rate: The target false-positive rate, in (0, 1).
+
+    Raises:
+        PromiseError: The calibration images are too few for this rate.
+    """
+    before = artifact.manifest.promise
+    if rate == before.target_false_positive_rate:
+        return artifact
+    words = before.words.removeprefix("Of ").partition(" at most ")[0]
+    promise = make_promise(before.calibration_size, rate, words)
+    threshold = float(artifact.calibration[:, promise.rank - 1].max())
+    changes = {"promise": promise, "threshold": threshold, "evaluation": {}}
+    return replace(artifact, manifest=artifact.manifest.model_copy(update=changes))

@@ -1,0 +1,29 @@
+"""The page at `/review`: kept images, looked at and labelled."""
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.routes.kept import NOT_KEEPING
+from app.routes.page import page_headers
+
+_PAGE = Path(__file__).parent / "review.html"
+
+
+def add_review_page(app: FastAPI, keeps: bool) -> None:
+    """Adds `GET /review`; not in OpenAPI.
+
+    Args:
+        keeps: Whether images are kept; without, the page is 404.
+    """
+    content = _PAGE.read_bytes()
+    headers = page_headers(content.decode())
+
+    async def page(request: Request) -> Response:
+        if not keeps:
+            raise NOT_KEEPING()
+        return Response(content, headers=headers, media_type="text/html")
+
+    app.router.add_route("/review", page, methods=["GET"], include_in_schema=False)
