@@ -265,7 +265,7 @@ def _json_readings(normal: bytes, odd: bytes) -> Iterator[PreparedRequest]:
 
 def _inference(normal: bytes, odd: bytes) -> Iterator[PreparedRequest]:
     ours, theirs = base64.b64encode(normal).decode(), base64.b64encode(odd).decode()
-    tensor = {"name": "x", "datatype": "BYTES", "shape": [1], "data": [ours]}
+    tensor: dict[str, object] = {"name": "x", "datatype": "BYTES", "shape": [1], "data": [ours]}
     values = [0.0] * 784
     inputs: dict[str, list[dict[str, object]]] = {
         "another key": [{**tensor, "image": theirs}],
