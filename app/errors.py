@@ -173,9 +173,16 @@ class AnomalousImage(Refusal):
 
     status, slug, title = 422, "anomalous-image", "The image does not belong"
 
-    def __init__(self, prediction: dict[str, object], image: int, images: int, place: str = "") -> None:
+    def __init__(
+        self, prediction: dict[str, object], image: int, images: int, place: str = "", by_another_decoder: bool = False
+    ) -> None:
         which = "The image" if images == 1 else f"Image {image + 1} of {images}"
         super().__init__(f"{which} is not like those that the classifier is made for.")
+        if by_another_decoder:
+            self.detail += (
+                " It is only as some decoders read it: send it without transparency, with one frame and 8 bits, or set "
+                "GATE_FORWARD=judged, so that the classifier gets what was judged."
+            )
         if place and images > 1:
             self.at(place)
         self.prediction = prediction

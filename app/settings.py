@@ -6,10 +6,19 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "GATE_"
@@ -89,6 +98,13 @@ class Settings(BaseSettings):
     unjudged: str = Field(
         "", description="Routes of the classifier that carry no image: `METHOD /path`, `*` at its end, with commas."
     )
+    forward: Literal["original", "judged"] = Field(
+        "original",
+        description="What a classifier gets: the request's own bytes, or one that the gate writes, with plain PNGs.",
+    )
+    forward_size: str = Field(
+        "", description="With `judged`: the size of each image, as WIDTHxHEIGHT; its own without it."
+    )
     accel_redirect: str | None = Field(
         None, description="nginx: the location, such as @classifier, that admitted requests go to."
     )
@@ -154,6 +170,27 @@ class Settings(BaseSettings):
         if "?" in value or "#" in value:
             raise SettingsError("GATE_CLASSIFIER_URL ends with its path: each request brings its own query.")
         return value.rstrip("/")
+
+    @property
+    def forwarded_size(self) -> tuple[int, int] | None:
+        """Width and height of the images that a classifier gets; None for their own."""
+        width, _, height = self.forward_size.partition("x")
+        return (int(width), int(height)) if width else None
+
+    @field_validator("forward_size")
+    @classmethod
+    def _check_forward_size(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[1-9][0-9]{0,3}x[1-9][0-9]{0,3}", value):
+            raise SettingsError(f"GATE_FORWARD_SIZE is WIDTHxHEIGHT, such as 224x224, not {value!r}.")
+        return value
+
+    @model_validator(mode="after")
+    def _check_forward(self) -> Self:
+        if self.forward == "judged" and self.accel_redirect:
+            raise SettingsError("GATE_FORWARD=judged needs the gate as a proxy: nginx sends the request itself.")
+        if self.forward_size and self.forward != "judged":
+            raise SettingsError("GATE_FORWARD_SIZE needs GATE_FORWARD=judged: other images are sent as they came.")
+        return self
 
     @field_validator("accel_redirect")
     @classmethod

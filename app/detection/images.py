@@ -39,7 +39,7 @@ MAX_SIDE = 65_535
 
 # A side with at least twice as many pixels for each of ours is first averaged in whole blocks, down to no fewer than
 # this. That bounds the filter's memory, is faster, and differs from the filter alone by a few levels at sharp edges.
-_PIXELS_FOR_EACH = 16
+PIXELS_FOR_EACH = 16
 # A JPEG is decoded at an eighth, a quarter or half of its size, as long as no side has fewer pixels than this: that
 # moves grey levels by less than 0.001 on average (benchmarks/decoding/reduction.py).
 _DRAFT_SIDE = 4 * SIDE
@@ -63,7 +63,7 @@ _OPENERS: dict[str, type[ImageFile]] = {
 _USUAL_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 # EXIF orientation -> what makes the picture upright.
-_UPRIGHT = {
+UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -157,7 +157,7 @@ def to_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> NDArray[np
     gray = to_large_grayscale(image, preprocessing)
     if gray.size != (SIDE, SIDE):
         covered = _covered(image.container, gray)
-        gray = gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=covered, reducing_gap=_PIXELS_FOR_EACH)
+        gray = gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=covered, reducing_gap=PIXELS_FOR_EACH)
     # Not np.asarray(gray), which asks Pillow for a description of the picture first and takes twice as long.
     levels = np.frombuffer(gray.tobytes(), np.uint8).reshape(SIDE, SIDE)
     return levels.astype(np.float32) / np.float32(255)
@@ -172,9 +172,9 @@ def to_large_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> Imag
     container = image.container
     try:
         gray = _decode(container, preprocessing.background)
-        if container.orientation in _UPRIGHT:
+        if container.orientation in UPRIGHT:
             # Before the resize, which filters rows first and clips them: turned rows give other levels, by up to five.
-            gray = gray.transpose(_UPRIGHT[container.orientation])
+            gray = gray.transpose(UPRIGHT[container.orientation])
     except Exception as error:
         # Not only the usual types: damaged files make Pillow raise whatever its code runs into, failed assertions
         # included (found by fuzzing), and an answer of 500 could be a way around the gate.
@@ -200,9 +200,9 @@ def _decode(container: ImageHeader, background: int) -> Image.Image:
         return _flatten(_inflate(container), background)
     if container.format == "AVIF":
         return _flatten(decode_avif(container.pixels, (container.width, container.height)), background)
-    image = _open_pixels(container)
+    image = open_pixels(container)
     if container.transparent_color:
-        return _without_transparent_color(image, _open_pixels(container), container.transparent_color, background)
+        return _without_transparent_color(image, open_pixels(container), container.transparent_color, background)
     gray = _flatten(image, background)
     if container.frame in (None, (0, 0, *image.size)) or "transparency" in image.info:
         return gray
@@ -211,8 +211,23 @@ def _decode(container: ImageHeader, background: int) -> Image.Image:
     return canvas
 
 
-def _open_pixels(container: ImageHeader) -> ImageFile:
-    """Pillow's reader of a format, in front of the pixels."""
+def decode_in_colors(container: ImageHeader) -> Image.Image:
+    """Decodes the first frame, with its colours and its transparency, in its own size, as it is stored.
+
+    Raises:
+        Exception: Whatever Pillow raises for a damaged file.
+    """
+    if container.plain_mode:
+        return _inflate(container)
+    if container.format == "AVIF":
+        return decode_avif(container.pixels, (container.width, container.height))
+    image = open_pixels(container, reduced=False)
+    image.load()
+    return image
+
+
+def open_pixels(container: ImageHeader, reduced: bool = True) -> ImageFile:
+    """Pillow's reader of a format, in front of the pixels; a large JPEG comes reduced if that is allowed."""
     pixels = container.pixels
     if container.format == "PNG":
         check_rows(pixels)
@@ -221,7 +236,7 @@ def _open_pixels(container: ImageHeader) -> ImageFile:
     image = _OPENERS[container.format](BytesIO(pixels))
     if image.size != (container.width, container.height):
         raise ValueError("the decoder sees another size than was accepted")
-    if container.format == "JPEG":
+    if container.format == "JPEG" and reduced:
         image.draft("L", (_DRAFT_SIDE, _DRAFT_SIDE))
     elif container.format == "BMP" and image.mode == "RGBA":
         image.load()

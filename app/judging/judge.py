@@ -177,9 +177,21 @@ class Admission:
         """
         return await self._judge_pixels(images, images)
 
+    async def detect(self, images: Sequence[Pixels]) -> list[Detection]:
+        """Judges further readings of images that were judged already; none of these is counted.
+
+        Args:
+            images: (28, 28) each, grey levels in [0, 1].
+        """
+        return list(await asyncio.gather(*map(self._queue.detect, images)))
+
     async def run(self, work: Callable[[], T]) -> T:
         """Runs other blocking work of this request, such as parsing, in a thread."""
         return await self._decoder.run(work, self._patience)
+
+    async def run_heavy(self, work: Callable[[], T]) -> T:
+        """Runs blocking work that may take as much memory as the largest decode, when no other such work runs."""
+        return await self._patience.run(self._decoder.heavy, work)
 
     @traced("network")
     async def _judge_pixels(self, images: Sequence[Pixels], contents: Sequence[Content]) -> list[Judgement]:

@@ -5,8 +5,8 @@ aiohttp, for it takes 0.1 ms of processor time for a small POST where httpx2 tak
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -16,37 +16,23 @@ from starlette.types import Receive, Scope, Send
 from yarl import URL
 
 from app.errors import ClassifierDown, ClassifierTooSlow, MalformedRequest
+from app.judging.queues import while_connected
+from app.routes.raw_headers import RawHeaders, RawHeadersRequest, end_to_end, sendable
 from app.telemetry.tracing import traced, with_trace
 
 logger = logging.getLogger(__name__)
-
-RawHeaders = list[tuple[bytes, bytes]]
 
 _CONNECTIONS = 256
 # Shorter than any server's own limit (gunicorn's is 2 seconds): a connection that the classifier closes while a
 # request is on its way would lose that request, for a POST may not be sent twice.
 _IDLE_SECONDS = 1.0
 _HEADER_BYTES = 64 * 2**10
-# An answer up to this size is held until it is complete, so that one that breaks off can still become a problem.
+# An answer that announces no more than this is held until it is complete: if it breaks off, it is a problem.
 _HELD_BYTES = 2**20
-_HOP_BY_HOP = frozenset(
-    {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te"}
-    | {b"trailer", b"transfer-encoding", b"upgrade"}
-)
+# An answer of unknown length is held for as long, behind its first piece; most are complete by then.
+_MOMENT_SECONDS = 0.02
+_EVENTS = "text/event-stream"
 _AUTOMATIC = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
-
-
-def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
-    """Without the header fields that concern one connection only, and those that `Connection` names (RFC 9110, 7.6.1).
-
-    Returns:
-        The others in their order, repeated ones repeated; names in lower case.
-    """
-    fields = [(name.lower(), value) for name, value in headers]
-    named = {
-        token.strip().lower() for name, value in fields if name == b"connection" for token in value.split(b",")
-    } | _HOP_BY_HOP
-    return [(name, value) for name, value in fields if name not in named]
 
 
 @dataclass(slots=True)
@@ -69,7 +55,7 @@ class Answer:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.held, "more_body": self.rest is not None})
         if self.rest is not None:
-            async with aclosing(self.rest) as rest:
+            async with aclosing(self.rest) as rest, while_connected(receive):
                 async for chunk in rest:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -82,7 +68,7 @@ class Classifier:
         """
         Args:
             url: http(s)://HOST[:PORT][/PATH], without a slash at its end.
-            timeout_seconds: For connecting, sending and the whole answer; beyond `_HELD_BYTES` of it, for each chunk.
+            timeout_seconds: For connecting, sending and the beginning of the answer, and then for each silence in it.
         """
         base = URL(url, encoded=True)
         self._scheme, self._authority = base.scheme, base.raw_authority
@@ -93,6 +79,7 @@ class Classifier:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_read=timeout_seconds),
             auto_decompress=False,
+            request_class=RawHeadersRequest,
             skip_auto_headers=_AUTOMATIC,
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
@@ -115,8 +102,7 @@ class Classifier:
             MalformedRequest: The request cannot be sent on as it is.
         """
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await self._exchange(method, self._target(path, query), _sendable(with_trace(headers)), body)
+            return await self._exchange(method, self._target(path, query), sendable(with_trace(headers)), body)
         except TimeoutError as error:
             raise ClassifierTooSlow(
                 f"The classifier did not answer within {self._timeout_seconds:g} seconds."
@@ -141,9 +127,10 @@ class Classifier:
     async def _exchange(self, method: str, target: URL, headers: CIMultiDict[str], body: bytes) -> Answer:
         # aiohttp writes a file in pieces, and warns of large bodies that are none.
         data = BytesIO(body) if body else None
-        response = await self._session.request(method, target, headers=headers, data=data, allow_redirects=False)
+        async with asyncio.timeout(self._timeout_seconds):
+            response = await self._session.request(method, target, headers=headers, data=data, allow_redirects=False)
         try:
-            held = await _read_up_to(response.content, _HELD_BYTES)
+            held = await _beginning(response)
         except BaseException:
             response.close()
             raise
@@ -164,24 +151,20 @@ class Classifier:
             response.close()
 
 
-async def _read_up_to(content: aiohttp.StreamReader, size: int) -> bytes:
-    chunks: list[bytes] = []
-    held = 0
-    while held < size and not content.at_eof():
-        chunks.append(await content.readany())
-        held += len(chunks[-1])
-    return b"".join(chunks)
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    """What is there before an answer is passed on: all of a short one, so that one that breaks off is still a problem.
 
-
-def _sendable(headers: RawHeaders) -> CIMultiDict[str]:
-    try:
-        return CIMultiDict(
-            (name.decode("ascii"), value.decode())
-            for name, value in headers
-            if name not in (b"host", b"content-length", b"expect")
-        )
-    except UnicodeDecodeError as error:
-        raise MalformedRequest("A header field that is not UTF-8 cannot be forwarded.") from error
+    Of one whose length is not known, what comes within a moment of its first piece; it may be a stream of events.
+    """
+    content = response.content
+    if response.content_length is not None and response.content_length <= _HELD_BYTES:
+        return await content.read()
+    pieces = [await content.readany()]
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0 if response.content_type == _EVENTS else _MOMENT_SECONDS):
+            while not content.at_eof() and sum(map(len, pieces)) < _HELD_BYTES:
+                pieces.append(await content.readany())
+    return b"".join(pieces)
 
 
 def _why(error: Exception) -> str:

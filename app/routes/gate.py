@@ -4,6 +4,8 @@ A request passes if every image in it is normal. One without a body, of a method
 OPTIONS), passes unjudged: it carries no image, and health checks, metadata and CORS pre-flights are such requests.
 """
 
+import re
+from time import perf_counter
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,14 +26,17 @@ from app.errors import (
 )
 from app.judging.queues import while_connected
 from app.payload.body import BodyReader
-from app.routes.classifier import Classifier, RawHeaders, end_to_end
+from app.routes.classifier import Answer, Classifier
+from app.routes.forwarding import WrittenRequest
 from app.routes.inspection import GateDecision, inspect
+from app.routes.raw_headers import RawHeaders, end_to_end
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.web.problems import BODY_REFUSALS, IMAGE_REFUSALS, documented
 from app.web.routing import Endpoint, add_lean_route
 
 # Routes are tried in this order, and most requests with an image are POST.
+_TRACE = re.compile("[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _METHODS = ("POST", "GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -64,16 +69,34 @@ async def gate(request: Request) -> ASGIApp:
     bodies: BodyReader = state.bodies
     with bodies.hold() as held:
         body = await bodies.read(_without_encoding(request.headers), request.receive, held)
-        decision = await inspect(request, Headers(raw=headers), path, body)
+        decision = await inspect(request, headers, path, body, proxies=classifier is not None)
         if not passes(decision, settings):
             raise _refusal(decision)
         _count_forwarded(request, decision)
         if classifier is None:
             return _admitted(decision, settings)
-        async with while_connected(request.receive):
-            answer = await classifier.forward(request.method, path, query, headers + decision.headers(), body)
+        sent = decision.written or WrittenRequest(headers, query, body)
+        answer = await _forward(request, classifier, path, sent, decision)
     answer.headers = [field for field in answer.headers if not _is_ours(field[0])] + decision.headers()
     return answer
+
+
+async def _forward(
+    request: Request, classifier: Classifier, path: bytes, sent: WrittenRequest, decision: GateDecision
+) -> Answer:
+    """Sends a request to the classifier, and notes how long that took until its answer began."""
+    request_id: str = request.state.request_id
+    fields = [field for field in sent.headers if field[0] != b"x-request-id"]
+    fields += [(b"x-request-id", request_id.encode()), *decision.headers()]
+    metrics: Metrics = request.app.state.metrics
+    started = perf_counter()
+    try:
+        async with while_connected(request.receive):
+            return await classifier.forward(request.method, path, sent.query, fields, sent.body)
+    finally:
+        seconds = perf_counter() - started
+        metrics.classifier_seconds.observe(seconds)
+        request.state.log["classifier_milliseconds"] = round(seconds * 1000, 2)
 
 
 async def authorize(request: Request) -> Response:
@@ -84,7 +107,7 @@ async def authorize(request: Request) -> Response:
     try:
         with bodies.hold() as held:
             body = await bodies.read(_without_encoding(request.headers), request.receive, held)
-            decision = await inspect(request, Headers(raw=_forwardable(request)), path, body)
+            decision = await inspect(request, _forwardable(request), path, body, proxies=False)
     except Refusal as refusal:
         raise _never_5xx(refusal) from refusal
     if not passes(decision, settings):
@@ -102,6 +125,7 @@ def _never_5xx(refusal: Refusal) -> Refusal:
     """Returns the same refusal as /v1/authz sends it."""
     if isinstance(refusal, AnomalousImage):
         translated: Refusal = NotAdmitted(refusal.prediction, refusal.image, refusal.images)
+        translated.detail = refusal.detail
     elif refusal.status >= 500:
         translated = CannotJudgeNow(refusal.detail)
     else:
@@ -140,6 +164,10 @@ def _path_behind(prefix: bytes, request: Request) -> bytes:
 
 
 def _forwardable(request: Request) -> RawHeaders:
+    """What the classifier may see of the header fields; the trace that they name goes to the log."""
+    found = _TRACE.fullmatch(request.headers.get("traceparent", ""))
+    if found is not None:
+        request.state.log.setdefault("trace_id", found[1])
     return [field for field in end_to_end(request.scope["headers"]) if not _is_ours(field[0])]
 
 

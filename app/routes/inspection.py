@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from functools import partial
+from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
@@ -13,14 +15,17 @@ from starlette.requests import ClientDisconnect, Request
 
 from app.detection.detector import Detector
 from app.detection.images import SIDE
+from app.detection.readings import may_be_read_differently, other_readings
 from app.errors import AnomalousImage, GateFailed, MalformedRequest, NotReady, PartialBody, Refusal, UndecodableImage
 from app.judging.judge import Admission, Judge, Judgement
 from app.judging.prediction import PredictionOptions, prediction
 from app.payload.classifier_request import ClassifierRequest, take_apart
 from app.payload.found_images import Images
 from app.payload.places import Places
-from app.routes.classifier import RawHeaders
+from app.routes.forwarding import WrittenRequest, run_by_size, write_judged
 from app.routes.intake import judge_found, parse_body
+from app.routes.raw_headers import RawHeaders
+from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +52,7 @@ class GateDecision:
         images: How many were judged.
         refusal: Why the request may not pass; None if it may.
         own_fault: Whether that is the gate's own fault, and neither the request's nor that of load.
-        request: What was judged, taken apart; None without a judgement.
+        written: What the classifier gets in place of the request, with GATE_FORWARD=judged; else None.
     """
 
     verdict: Literal["normal", "anomaly", "unjudged", "none"]
@@ -56,7 +61,7 @@ class GateDecision:
     images: int = 0
     refusal: Refusal | None = None
     own_fault: bool = False
-    request: ClassifierRequest | None = None
+    written: WrittenRequest | None = None
 
     def headers(self) -> RawHeaders:
         fields = [(b"x-gate-verdict", self.verdict.encode())]
@@ -73,28 +78,32 @@ class GateDecision:
         return fields
 
 
-async def inspect(request: Request, headers: Headers, path: bytes, body: bytes) -> GateDecision:
+async def inspect(request: Request, headers: RawHeaders, path: bytes, body: bytes, proxies: bool) -> GateDecision:
     """Judges every image of a request, and adds the outcome to its access line.
 
     Args:
         headers: Those that the classifier will see.
         path: That the classifier will see, percent-encoded.
+        proxies: Whether the gate itself sends the request on, and could send another one.
     """
-    decision = await _inspect(request, headers, path, body)
-    request.state.log.update(decision.log_fields())
+    started = perf_counter()
+    decision = await _inspect(request, headers, path, body, proxies)
+    request.state.log.update(decision.log_fields(), gate_milliseconds=round((perf_counter() - started) * 1000, 2))
     return decision
 
 
-async def _inspect(request: Request, headers: Headers, path: bytes, body: bytes) -> GateDecision:
+async def _inspect(request: Request, headers: RawHeaders, path: bytes, body: bytes, proxies: bool) -> GateDecision:
     judge: Judge = request.app.state.judge
     places: Places = request.app.state.places
     query: bytes = request.scope["query_string"]
     if "true" in (value.lower() for value in request.headers.getlist("x-envoy-auth-partial-body")):
         return GateDecision("unjudged", refusal=PartialBody("The body exceeds Envoy's max_request_bytes."))
-    if _is_unjudged(request, headers, path):
+    settings: Settings = request.app.state.settings
+    writes = proxies and settings.forward == "judged"
+    if _is_unjudged(request, Headers(raw=headers), path):
         return GateDecision("none")
     model = ""
-    take = partial(take_apart, places, headers, path, query)
+    take = partial(take_apart, places, Headers(raw=headers), path, query, judges_bytes=not writes)
     try:
         if request.method in WITHOUT_IMAGE and not body and not take(body).images.count:
             return GateDecision("none")
@@ -102,7 +111,15 @@ async def _inspect(request: Request, headers: Headers, path: bytes, body: bytes)
             model = _model(admission.detector)
             found = await parse_body(admission, take, body)
             if found.images.count:
-                return _decide(model, await _judge(admission, found.images), found)
+                judgements = await _judge(admission, found.images)
+                if not writes:
+                    odd_elsewhere = await _judge_readings(admission, settings, found.images, judgements)
+                    return _decide(model, judgements, found, odd_elsewhere)
+                decision = _decide(model, judgements, found)
+                if decision.refusal is None or settings.mode == "shadow":
+                    written = await write_judged(admission, settings, found, headers, query)
+                    return replace(decision, written=written)
+                return decision
         raise MalformedRequest("There is no image: the request has no body.")
     except Refusal as refusal:
         return GateDecision("unjudged", model, refusal=refusal, own_fault=isinstance(refusal, NotReady))
@@ -121,21 +138,52 @@ def _is_unjudged(request: Request, headers: Headers, path: bytes) -> bool:
 
 async def _judge(admission: Admission, images: Images) -> list[Judgement]:
     """Judges what was found; a refusal names the place of the image that it is about."""
-    places = images.places
-    return await judge_found(admission, images.files, images.pixels if images.tensors else None, places)
+    return await judge_found(admission, images.files, images.pixels if images.tensors else None, images.places)
 
 
-def _decide(model: str, judgements: list[Judgement], found: ClassifierRequest) -> GateDecision:
+async def _judge_readings(
+    admission: Admission, settings: Settings, images: Images, judgements: list[Judgement]
+) -> set[int]:
+    """Judges each image in the ways of other decoders too, and puts its oddest judgement in the place of its own.
+
+    Returns:
+        The indices of the images that are odd for another decoder alone.
+    """
+    odd_elsewhere: set[int] = set()
+    for index, found in enumerate(images.found):
+        if not may_be_read_differently(found.data) or judgements[index].detection.is_anomaly:
+            continue
+        preprocessing = admission.detector.artifact.preprocessing
+        read = partial(other_readings, found.data, preprocessing, settings.max_image_pixels, settings.formats)
+        try:
+            readings = await run_by_size(admission, settings, found.data, read)
+        except Refusal as refusal:
+            raise refusal.at(found.place) from refusal.__cause__
+        judged = zip(readings, await admission.detect(readings), strict=True)
+        odd = [Judgement(*one, admission.detector) for one in judged if one[1].is_anomaly]
+        if odd:
+            judgements[index] = max(odd, key=lambda one: _oddness(one.detection.score))
+            odd_elsewhere.add(index)
+    return odd_elsewhere
+
+
+def _decide(
+    model: str, judgements: list[Judgement], found: ClassifierRequest, odd_elsewhere: AbstractSet[int] = frozenset()
+) -> GateDecision:
     scores = [judgement.detection.score for judgement in judgements]
     anomalies = [index for index, one in enumerate(judgements) if one.detection.is_anomaly]
     score = math.nan if any(map(math.isnan, scores)) else max(scores)
     if not anomalies:
-        return GateDecision("normal", model, score, len(scores), request=found)
-    # A score that is not a number is the oddest.
-    oddest = max(anomalies, key=lambda index: math.inf if math.isnan(scores[index]) else scores[index])
+        return GateDecision("normal", model, score, len(scores))
+    oddest = max(anomalies, key=lambda index: _oddness(scores[index]))
     shown = prediction(judgements[oddest], PredictionOptions(reconstruction="none"))
-    refusal = AnomalousImage(shown, oddest, len(scores), found.images.places[oddest])
-    return GateDecision("anomaly", model, score, len(scores), refusal, request=found)
+    refusal = AnomalousImage(shown, oddest, len(scores), found.images.places[oddest], oddest in odd_elsewhere)
+    return GateDecision("anomaly", model, score, len(scores), refusal)
+
+
+def _oddness(score: float) -> float:
+    """A score that is not a number is the oddest."""
+    return math.inf if math.isnan(score) else score
 
 
 async def _failed(request: Request, model: str) -> GateDecision:

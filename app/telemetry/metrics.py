@@ -48,6 +48,12 @@ class Metrics:
             registry=registry,
         )
         self.input_bytes = Histogram("gate_input_bytes", "Bytes of request bodies.", buckets=_SIZES, registry=registry)
+        self.classifier_seconds = Histogram(
+            "gate_classifier_duration_seconds",
+            "From sending a request on to the beginning of the classifier's answer, or to its whole if that is short.",
+            buckets=_DURATIONS,
+            registry=registry,
+        )
         self._forwarded = Counter(
             "gate_forwarded",
             "Requests that went on to the classifier, or were admitted, by verdict; in shadow mode all of them do.",

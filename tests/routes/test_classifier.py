@@ -1,3 +1,4 @@
+import logging
 import socket
 import time
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from http.client import HTTPConnection
 import pytest
 from starlette.testclient import TestClient
 
-from app.routes.classifier import end_to_end
+from app.routes.raw_headers import end_to_end
 from testing.fake_classifier import FakeClassifier
 from testing.pictures import picture
 
@@ -168,3 +169,83 @@ def test_requests_at_the_same_time_each_get_their_own_answer(
         responses = list(pool.map(lambda _: client.post("/v1/gate/", content=NORMAL), range(40)))
     assert {response.status_code for response in responses} == {200}
     assert len(classifier.requests) == 40
+
+
+def test_events_are_passed_on_as_they_come(make_server: Callable[..., int], classifier: FakeClassifier) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    classifier.answer = head + b"9\r\ndata: 1\n\n\r\n"
+    classifier.second_half, classifier.pause_seconds = b"9\r\ndata: 2\n\n\r\n0\r\n\r\n", 30
+    with socket.create_connection(("127.0.0.1", make_server(classifier_url=classifier.url)), timeout=20) as connection:
+        connection.sendall(b"POST /v1/gate/ HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n" % len(NORMAL) + NORMAL)
+        received = b""
+        while b"data: 1" not in received:
+            received += connection.recv(65536)
+        assert b"data: 2" not in received  # the classifier has not sent it yet
+        classifier.released.set()
+        while b"data: 2" not in received:
+            received += connection.recv(65536)
+
+
+def test_stream_goes_on_for_longer_than_the_deadline_if_it_is_never_silent_for_so_long(
+    make_client: MakeClient, classifier: FakeClassifier
+) -> None:
+    classifier.answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + b"first "
+    classifier.second_half, classifier.pause_seconds, classifier.closes = b"second", 0.3, True
+    client = make_client(classifier_url=classifier.url, classifier_timeout_seconds=0.5)
+    assert client.post("/v1/gate/", content=NORMAL).content == b"first second"
+
+
+def test_silent_stream_is_cut_when_the_time_is_up(make_server: Callable[..., int], classifier: FakeClassifier) -> None:
+    classifier.answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+    classifier.second_half, classifier.pause_seconds = b"0\r\n\r\n", 30
+    port = make_server(classifier_url=classifier.url, classifier_timeout_seconds=0.2)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(b"POST /v1/gate/ HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n" % len(NORMAL) + NORMAL)
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    assert b"first" in received
+    assert not received.endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("value", [b"caf\xe9", "café \uf7e9".encode(), b"\xff\x80"])
+@pytest.mark.parametrize("body", [NORMAL, b""])
+def test_header_values_beyond_ascii_arrive_byte_for_byte(
+    make_server: Callable[..., int], classifier: FakeClassifier, value: bytes, body: bytes
+) -> None:
+    method = b"POST" if body else b"GET"
+    request = b"%b /v1/gate/ HTTP/1.1\r\nhost: h\r\nx-name: %b\r\ncontent-length: %d\r\n\r\n"
+    classifier.answer = b"HTTP/1.1 200 OK\r\nx-back: " + value + b"\r\ncontent-length: 0\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", make_server(classifier_url=classifier.url)), timeout=20) as connection:
+        for _ in range(2):  # the connection to the classifier stays usable
+            connection.sendall(request % (method, value, len(body)) + body)
+            assert b"x-back: " + value in connection.recv(65536)
+    assert [one.values(b"x-name") for one in classifier.requests] == [[value]] * 2
+    assert [one.body for one in classifier.requests] == [body] * 2
+
+
+def test_request_id_and_trace_go_to_the_classifier(make_client: MakeClient, classifier: FakeClassifier) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    client = make_client(classifier_url=classifier.url)
+    response = client.post("/v1/gate/", content=NORMAL, headers={"X-Request-ID": "mine-7", "traceparent": trace})
+    client.post("/v1/gate/", content=NORMAL, headers={"X-Request-ID": "not sane"})
+    first, second = classifier.requests
+    assert first.values(b"x-request-id") == [b"mine-7"] == [response.headers["x-request-id"].encode()]
+    assert first.values(b"traceparent") == [trace.encode()]
+    (made,) = second.values(b"x-request-id")
+    assert len(made) == 32
+
+
+def test_log_and_metrics_tell_the_classifiers_time_from_the_gates_own(
+    make_client: MakeClient, classifier: FakeClassifier, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make_client(classifier_url=classifier.url, log_level="info")
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    access = logging.getLogger("app.access")
+    access.addHandler(caplog.handler)  # the start of the service takes the root's handlers away
+    client.post("/v1/gate/", content=NORMAL, headers={"traceparent": trace})
+    access.removeHandler(caplog.handler)
+    fields = caplog.records[-1].__dict__["fields"]
+    assert fields["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert 0 < fields["classifier_milliseconds"] + fields["gate_milliseconds"] <= fields["milliseconds"]
+    assert "gate_classifier_duration_seconds_count 1.0" in client.get("/metrics").text

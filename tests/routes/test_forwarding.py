@@ -1,0 +1,180 @@
+"""GATE_FORWARD=judged: the classifier gets a request written by the gate. With `original`, every reading is judged."""
+
+import base64
+import json
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+from urllib.parse import parse_qs
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.datastructures import Headers
+from starlette.testclient import TestClient
+
+from app.payload.content_type import read_content_type
+from app.payload.multipart import parse_form
+from app.settings import Settings, SettingsError
+from testing.fake_classifier import FakeClassifier, ReceivedRequest
+from testing.pictures import encoded, picture
+
+MakeClient = Callable[..., TestClient]
+HIDDEN = encoded(Image.new("RGBA", (40, 30), (0, 0, 0, 0)))  # white on white, for who minds transparency
+JPEG = picture(side=60, mode="RGB", image_format="JPEG")
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def is_plain(data: bytes, size: tuple[int, int] = (40, 30)) -> bool:
+    with Image.open(BytesIO(data)) as image:
+        white = bool((np.asarray(image.convert("L")) == 255).all())
+        return (image.format, image.size, image.info, white) == ("PNG", size, {}, True)
+
+
+def part_of(received: ReceivedRequest, name: str) -> Any:
+    content_type = Headers({"content-type": received.values(b"content-type")[0].decode()})
+    return next(part for part in parse_form(read_content_type(content_type), received.body) if part.name == name)
+
+
+@pytest.mark.parametrize("route", ["gate", "authz"])
+def test_image_that_is_odd_for_another_decoder_alone_is_refused_with_advice(
+    make_client: MakeClient, classifier: FakeClassifier, route: str
+) -> None:
+    response = make_client(classifier_url=classifier.url).post(f"/v1/{route}/", content=HIDDEN)
+    assert response.status_code == (422 if route == "gate" else 403)
+    assert response.json()["prediction"]["is_anomaly"] is True
+    assert "GATE_FORWARD=judged" in response.json()["detail"]
+    assert response.headers["x-gate-verdict"] == "anomaly"
+    assert not classifier.requests
+
+
+def test_readings_of_other_decoders_are_not_counted_as_images(
+    make_client: MakeClient, classifier: FakeClassifier
+) -> None:
+    client = make_client(classifier_url=classifier.url)
+    client.post("/v1/gate/", content=HIDDEN)
+    assert 'gate_verdicts_total{verdict="normal"} 1.0' in client.get("/metrics").text
+
+
+def test_no_other_route_minds_other_decoders(client: TestClient) -> None:
+    assert client.post("/v1/predict", content=HIDDEN).json()["is_anomaly"] is False
+
+
+def test_raw_body_becomes_a_plain_png(make_client: MakeClient, classifier: FakeClassifier) -> None:
+    client = make_client(classifier_url=classifier.url, forward="judged")
+    headers = {"content-type": "image/x-anything", "digest": "sha-256=abc", "x-mine": "1"}
+    assert client.post("/v1/gate/classify?top=3", content=HIDDEN, headers=headers).status_code == 200
+    (received,) = classifier.requests
+    assert is_plain(received.body)
+    assert received.line == b"POST /classify?top=3 HTTP/1.1"
+    assert received.values(b"content-type") == [b"image/png"]
+    assert received.values(b"content-length") == [str(len(received.body)).encode()]
+    assert (received.values(b"digest"), received.values(b"x-mine")) == ([], [b"1"])
+
+
+def test_form_is_written_anew_with_its_other_parts(make_client: MakeClient, classifier: FakeClassifier) -> None:
+    client = make_client(classifier_url=classifier.url, forward="judged", image_at="form:picture,form:text")
+    files = {
+        "picture": ("a.webp", HIDDEN, "image/webp"),
+        "text": (None, "data:image/webp;base64," + b64(HIDDEN)),
+        "table": ("t.csv", b"a,b", "text/csv"),
+        "prompt": (None, "ü" * 500),
+    }
+    assert client.post("/v1/gate/", files=files).status_code == 200
+    (received,) = classifier.requests
+    picture_part, table = part_of(received, "picture"), part_of(received, "table")
+    assert is_plain(picture_part.content)
+    assert (picture_part.file_name, picture_part.content_type) == ("a.webp", "image/png")
+    prefix, _, text = part_of(received, "text").content.partition(b",")
+    assert (prefix, is_plain(base64.b64decode(text))) == (b"data:image/png;base64", True)
+    assert (table.content, table.file_name, table.content_type) == (b"a,b", "t.csv", "text/csv")
+    assert part_of(received, "prompt").content.decode() == "ü" * 500
+
+
+def test_json_is_written_anew_with_its_other_fields(make_client: MakeClient, classifier: FakeClassifier) -> None:
+    client = make_client(classifier_url=classifier.url, forward="judged")
+    document = {"images": [b64(HIDDEN), "data:image/webp;base64," + b64(HIDDEN)], "n": 0.1, "text": "ü"}
+    assert client.post("/v1/gate/", json=document).status_code == 200
+    received = json.loads(classifier.requests[0].body)
+    first, second = received.pop("images")
+    assert is_plain(base64.b64decode(first))
+    assert second.startswith("data:image/png;base64,")
+    assert received == {"n": 0.1, "text": "ü"}
+
+
+def test_fields_of_url_encoded_forms_and_queries_are_written_anew(
+    make_client: MakeClient, classifier: FakeClassifier
+) -> None:
+    client = make_client(classifier_url=classifier.url, forward="judged")
+    fields = {"image": b64(HIDDEN), "text": "a b&c"}
+    assert client.post("/v1/gate/", params=fields, data=fields).status_code == 200
+    (received,) = classifier.requests
+    for written in (received.body, received.line.split()[1].partition(b"?")[2]):
+        found = parse_qs(written.decode())
+        assert is_plain(base64.b64decode(found["image"][0]))
+        assert found["text"] == ["a b&c"]
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_open_inference_request_is_written_anew(
+    make_client: MakeClient, classifier: FakeClassifier, binary: bool
+) -> None:
+    client = make_client(classifier_url=classifier.url, forward="judged", image_at="tensor:image")
+    boxes = np.arange(4, dtype="<f4")
+    element = len(HIDDEN).to_bytes(4, "little") + HIDDEN
+    image: dict[str, Any] = {"name": "image", "shape": [1], "datatype": "BYTES"}
+    box: dict[str, Any] = {"name": "boxes", "shape": [4], "datatype": "FP32"}
+    if binary:
+        image["parameters"] = {"binary_data_size": len(element)}
+        box["parameters"] = {"binary_data_size": 16}
+    else:
+        image["data"], box["data"] = [b64(HIDDEN)], boxes.tolist()
+    document = json.dumps({"id": "7", "inputs": [image, box]}).encode()
+    headers = {"inference-header-content-length": str(len(document))} if binary else {}
+    content = document + (element + boxes.tobytes() if binary else b"")
+    assert client.post("/v1/gate/v2/models/m/infer", content=content, headers=headers).status_code == 200
+    (received,) = classifier.requests
+    length = int(received.values(b"inference-header-content-length")[0]) if binary else len(received.body)
+    written = json.loads(received.body[:length])
+    assert written["id"] == "7"
+    if binary:
+        size = written["inputs"][0]["parameters"]["binary_data_size"]
+        assert is_plain(received.body[length + 4 : length + size])
+        assert received.body[length + size :] == boxes.tobytes()
+    else:
+        assert is_plain(base64.b64decode(written["inputs"][0]["data"][0]))
+        assert written["inputs"][1]["data"] == boxes.tolist()
+
+
+@pytest.mark.parametrize("data", [HIDDEN, JPEG, picture(side=600, image_format="BMP")])
+def test_image_comes_in_the_wanted_size(make_client: MakeClient, classifier: FakeClassifier, data: bytes) -> None:
+    client = make_client(classifier_url=classifier.url, forward="judged", forward_size="32x24")
+    assert client.post("/v1/gate/", content=data).status_code == 200
+    assert is_plain(classifier.requests[0].body, (32, 24))
+
+
+def test_what_stands_behind_an_image_does_not_reach_the_classifier(
+    make_client: MakeClient, classifier: FakeClassifier
+) -> None:
+    behind = picture() + b"\r\n--x\r\nsomething"
+    assert make_client(classifier_url=classifier.url).post("/v1/gate/", content=behind).status_code == 400
+    client = make_client(classifier_url=classifier.url, forward="judged")
+    assert client.post("/v1/gate/", content=behind, headers={"content-type": "image/png"}).status_code == 200
+    assert is_plain(classifier.requests[0].body, (28, 28))
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"forward": "judged", "accel_redirect": "@classifier"}, "GATE_FORWARD"),
+        ({"forward_size": "28x28"}, "GATE_FORWARD_SIZE"),
+        ({"forward": "judged", "forward_size": "28"}, "GATE_FORWARD_SIZE"),
+        ({"forward": "judged", "forward_size": "0x28"}, "GATE_FORWARD_SIZE"),
+    ],
+)
+def test_impossible_setting_is_refused_by_name(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        Settings(**settings)
