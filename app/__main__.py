@@ -1,4 +1,4 @@
-"""python -m app serve | score"""
+"""python -m app serve | reload | score | recalibrate | compare"""
 
 import argparse
 import asyncio
@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from app.errors import ArtifactError
-from app.offline.local import ScoreOptions, ScoringError, score
+from app.errors import ArtifactError, ScoringError
+from app.offline.commands import add_offline_commands, check_images
+from app.offline.local import ScoreOptions, score
 from app.settings import Settings, SettingsError, read_settings, usable_cores
 from app.telemetry.logs import configure_logging
 
@@ -28,19 +29,25 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m app") ->
     parsed = _parse(arguments, prog)
     try:
         settings = read_settings()
-        return _serve(settings, parsed) if parsed.command == "serve" else _score(settings, parsed)
+        code: int = parsed.run(settings, parsed)
+        return code
     except (SettingsError, ArtifactError, ScoringError) as error:
         print(f"imagegate: {error}", file=sys.stderr)
+    except KeyboardInterrupt:  # before or after the long part of a command, which says how far it came
+        return 130
     return 1
 
 
 def _serve(settings: Settings, parsed: argparse.Namespace) -> int:
+    from app.server.pid_file import pid_file  # not above: scoring writes none
+
     _stop_quietly_until_serving()
     if parsed.workers is not None:
         settings = settings.model_copy(update={"workers": parsed.workers})
     serve = _serve_with_workers if settings.workers > 1 else _serve_alone
     try:
-        return serve(settings, parsed.host, parsed.port)
+        with pid_file(settings.pid_file):
+            return serve(settings, parsed.host, parsed.port)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         print(f"imagegate: {parsed.host}:{parsed.port}: {reason}.", file=sys.stderr)
@@ -62,6 +69,14 @@ def _serve_with_workers(settings: Settings, host: str, port: int) -> int:
         return asyncio.run(Supervisor(settings, listener).run())
 
 
+def _reload(settings: Settings, parsed: argparse.Namespace) -> int:
+    from app.server.pid_file import reload  # as above
+
+    pid = reload(parsed.pid_file or settings.pid_file)
+    print(f"Process {pid} was told to load its artifact again; its log and gate_reload_failures_total say how it went.")
+    return 0
+
+
 def _stop_quietly_until_serving() -> None:
     """A stop during the start has nothing to drain, and the first process of a container has no default for it."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
@@ -78,9 +93,16 @@ def _score(settings: Settings, parsed: argparse.Namespace) -> int:
     output = None if parsed.output == "-" else Path(parsed.output)
     by_name: Literal["csv", "jsonl"] = "jsonl" if output and output.suffix == ".jsonl" else "csv"
     workers = parsed.workers or usable_cores()
-    return score(
-        settings, ScoreOptions(tuple(parsed.paths), output, parsed.format or by_name, workers, parsed.fail_on_anomaly)
+    options = ScoreOptions(
+        tuple(parsed.paths),
+        output,
+        parsed.format or by_name,
+        workers,
+        parsed.fail_on_anomaly,
+        tuple(parsed.columns),
+        parsed.resume,
     )
+    return score(settings, options)
 
 
 def _score_with_ray(settings: Settings, parsed: argparse.Namespace) -> int:
@@ -100,6 +122,12 @@ def _parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
             parser.error(f"--engine ray takes two paths, INPUT and OUTPUT, not {len(parsed.paths)}")
         if parsed.output != "-" or parsed.format:
             parser.error("--engine ray writes Parquet to OUTPUT, the second path: no --output, no --format")
+        if parsed.columns or parsed.resume:
+            parser.error("--engine ray has no --columns, and goes on by itself: no --resume")
+    if parsed.command in ("recalibrate", "compare"):
+        check_images(parser, parsed)
+    if parsed.command == "score" and parsed.resume and parsed.output == "-":
+        parser.error("--resume goes on with a file: name it with --output")
     return parsed
 
 
@@ -112,6 +140,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     serve_parser.add_argument(
         "--workers", type=_positive, metavar="N", help="serving processes (default: GATE_WORKERS, or 1)"
     )
+    serve_parser.set_defaults(run=_serve)
+    reload_parser = commands.add_parser("reload", help="have a running gate load its artifact again")
+    reload_parser.add_argument("--pid-file", type=Path, metavar="FILE", help="of the gate (default: GATE_PID_FILE)")
+    reload_parser.set_defaults(run=_reload)
+    add_offline_commands(commands, _positive)
     _add_score_arguments(commands.add_parser("score", help="score files and folders", description=_SCORE, epilog=_EXIT))
     return parser
 
@@ -126,6 +159,17 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--fail-on-anomaly", action="store_true", help="exit 3 unless every file is a normal image")
     parser.add_argument(
+        "--columns",
+        type=_columns,
+        default=(),
+        metavar="NAMES",
+        help="more columns: threshold, reasons, or both with a comma",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with FILE: score what has no row there, and append"
+    )
+    parser.set_defaults(run=_score)
+    parser.add_argument(
         "--engine",
         choices=["local", "ray"],
         default="local",
@@ -139,6 +183,13 @@ status (what the service would answer) and detail. GATE_MAX_UPLOAD_BYTES and GAT
 """
 _EXIT = """Exit code: 0, files were scored; 1, none could be, or the artifact or the output is unusable; 2, the command
 line is wrong; 3, see --fail-on-anomaly; 130, interrupted, with the rows so far written."""
+
+
+def _columns(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not set(names) <= {"threshold", "reasons"} or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} names other columns than threshold and reasons")
+    return names
 
 
 def _positive(text: str) -> int:

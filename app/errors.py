@@ -233,3 +233,7 @@ class ArtifactError(Exception):
 
 class PromiseError(ArtifactError):
     """A false-positive rate that so few calibration images cannot promise; the message says how many it takes."""
+
+
+class ScoringError(Exception):
+    """An offline command ends early; the message says why, and how far it came."""

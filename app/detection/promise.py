@@ -8,10 +8,11 @@ arXiv 2107.07511). For one given calibration set that rate is a draw from Beta(n
 import math
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
-from app.detection.artifact import Artifact, Promise
+from app.detection.artifact import Artifact, Promise, ReadFile, load_artifact, read_file
 from app.errors import PromiseError
 
 _CONFIDENCE = 0.9
@@ -95,3 +96,19 @@ def with_rate(artifact: Artifact, rate: float) -> Artifact:
     threshold = float(artifact.calibration[:, promise.rank - 1].max())
     changes = {"promise": promise, "threshold": threshold, "evaluation": {}}
     return replace(artifact, manifest=artifact.manifest.model_copy(update=changes))
+
+
+def load_with_rate(folder: Path, rate: float | None, read: ReadFile = read_file) -> Artifact:
+    """Reads and verifies an artifact, and sets another rate where one is asked for.
+
+    Args:
+        folder: The folder, or a link to it.
+        rate: GATE_TARGET_FALSE_POSITIVE_RATE; None for the artifact's own.
+        read: Reads its files.
+
+    Raises:
+        ArtifactError: It cannot be used, or cannot promise the rate; the message says why.
+    """
+    # Resolved once: a link that is pointed elsewhere meanwhile must not mix the files of two artifacts.
+    artifact = load_artifact(folder.resolve(), read)
+    return artifact if rate is None else with_rate(artifact, rate)

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from app.detection.artifact import ReadFile, load_artifact, read_file
+from app.detection.artifact import ReadFile, read_file
 from app.detection.detector import Detector
-from app.detection.promise import with_rate
+from app.detection.promise import load_with_rate
 from app.errors import ArtifactError
 from app.judging.judge import Judge
 
@@ -27,9 +27,7 @@ def load_detector(folder: Path, rate: float | None = None, read: ReadFile = read
     Raises:
         ArtifactError: It cannot be served, or cannot promise the rate; the message says why.
     """
-    # Resolved once: a link that is pointed elsewhere meanwhile must not mix the files of two artifacts.
-    artifact = load_artifact(folder.resolve(), read)
-    return Detector(artifact if rate is None else with_rate(artifact, rate))
+    return Detector(load_with_rate(folder, rate, read))
 
 
 class Reloader:

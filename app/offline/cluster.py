@@ -14,11 +14,14 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.detection.artifact import Artifact, load_artifact
+from app.detection.artifact import Artifact
 from app.detection.folders import printable
-from app.offline.local import INTERRUPTED, ScoringError, Tally, stopped_by_signals
+from app.detection.promise import load_with_rate
+from app.errors import ScoringError
+from app.offline.local import INTERRUPTED, Tally
 from app.offline.locations import Location
 from app.offline.parquet import SCHEMA, RowFiles
+from app.offline.pool import stopped_by_signals
 from app.offline.rows import Row, Scorer
 from app.settings import ACCEPTED_FORMATS, Settings
 
@@ -95,7 +98,7 @@ def score_with_ray(settings: Settings, source: str, output: str, actors: int | N
         ArtifactError: The artifact cannot be used.
         ScoringError: INPUT or OUTPUT cannot be used, or Ray gave up.
     """
-    artifact = load_artifact(settings.artifact)
+    artifact = load_with_rate(settings.artifact, settings.target_false_positive_rate)
     limits = settings.model_dump(include={"max_upload_bytes", "max_image_pixels"})
     if settings.formats != ACCEPTED_FORMATS:
         limits["formats"] = list(settings.formats)

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.fs as fs
 
-from app.offline.local import ScoringError, find_files
+from app.errors import ScoringError
+from app.offline.local import find_files
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
-from app.offline.local import ScoringError
+from app.errors import ScoringError
 from app.offline.locations import Location
 
 SCHEMA = pa.schema(

@@ -46,6 +46,22 @@ class Row(NamedTuple):
     detail: str | None = None
 
 
+class Scored(NamedTuple):
+    """A row, and what explains it; of a file that cannot be judged the row alone.
+
+    Attributes:
+        row: The row.
+        threshold: What the score was compared with.
+        reasons: Names of the views in which the image is odder than the promise allows for.
+        views: (views,) values behind the score, in the manifest's order.
+    """
+
+    row: Row
+    threshold: float | None = None
+    reasons: tuple[str, ...] = ()
+    views: tuple[float, ...] = ()
+
+
 class Scorer:
     """A detector of its own, with the service's limits: make one in each process, then give it chunks of files."""
 
@@ -76,27 +92,56 @@ class Scorer:
         Returns:
             One row a path. No file, however bad, raises.
         """
+        return [one if isinstance(one, Row) else self._row(*one) for one in self._detect(paths, read)]
+
+    def score_fully(self, paths: Sequence[str]) -> list[Scored]:
+        """Scores one chunk of local files, with threshold, reasons and views."""
+        found = self._detect(paths, None)
+        return [Scored(one) if isinstance(one, Row) else self._scored(*one) for one in found]
+
+    def image(self, path: str) -> NDArray[np.float32]:
+        """What the network sees of one local file: (28, 28), grey levels in [0, 1].
+
+        Raises:
+            Refusal, OSError: It cannot be judged.
+        """
+        return self._decode(self._read_local(path))
+
+    def run(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """See `Detector.run`."""
+        return self._detector.run(images)
+
+    def _detect(self, paths: Sequence[str], read: Read | None) -> list[tuple[str, Detection] | Row]:
         decoded = [self._decode_file(path, read or self._read_local) for path in paths]
         images = [one for one in decoded if not isinstance(one, Row)]
         detections = iter(self._detector.detect(np.stack(images)) if images else ())
         return [
-            one if isinstance(one, Row) else self._row(path, next(detections))
-            for path, one in zip(paths, decoded, strict=True)
+            one if isinstance(one, Row) else (path, next(detections)) for path, one in zip(paths, decoded, strict=True)
         ]
+
+    def _scored(self, path: str, detection: Detection) -> Scored:
+        manifest = self._detector.artifact.manifest
+        unusual = manifest.promise.target_false_positive_rate
+        p_values = self._detector.view_p_values(detection)
+        reasons = [view.name for view, p_value in zip(manifest.views, p_values, strict=True) if p_value <= unusual]
+        views = tuple(detection.views.tolist())
+        return Scored(self._row(path, detection), self._detector.threshold, tuple(reasons), views)
 
     def _decode_file(self, path: str, read: Read) -> NDArray[np.float32] | Row:
         name = printable(path)
         try:
-            content = read(path)
-            if len(content) > self._max_bytes:
-                raise self._too_many_bytes()
-            if not content:
-                raise MalformedRequest("The file is empty.")
-            return decode_image(content, self._preprocessing, self._max_pixels, self._formats)
+            return self._decode(read(path))
         except Refusal as refusal:
             return Row(name, error=refusal.slug, status=refusal.status, detail=refusal.detail)
         except OSError as error:
             return Row(name, error="unreadable-file", detail=f"{error.strerror or error}.")
+
+    def _decode(self, content: bytes) -> NDArray[np.float32]:
+        if len(content) > self._max_bytes:
+            raise self._too_many_bytes()
+        if not content:
+            raise MalformedRequest("The file is empty.")
+        return decode_image(content, self._preprocessing, self._max_pixels, self._formats)
 
     def _row(self, path: str, detection: Detection) -> Row:
         return Row(

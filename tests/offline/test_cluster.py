@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from app.offline.local import ScoringError
+from app.errors import ScoringError
 from testing.artifacts import write_tiny_artifact
 from testing.paths import ROOT
 from testing.pictures import circle_picture, encoded, picture

@@ -22,6 +22,7 @@ from app.detection.artifact import load_artifact
 from app.offline.local import find_files, score_files
 from app.offline.rows import Row, Scorer
 from app.settings import Settings
+from testing.artifacts import write_tiny_artifact
 from testing.paths import ROOT
 from testing.pictures import circle_picture, encoded, picture
 
@@ -140,6 +141,71 @@ def test_output_goes_to_a_file_in_the_format_of_its_name(
     printed = capfd.readouterr()
     assert printed.out == ""
     assert printed.err == "imagegate: 1 files: 0 anomalies, 0 could not be judged.\n" * 2
+
+
+def test_more_columns_on_wish(files: Path, limits: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    images = [str(files / "circle.png"), str(files / "black.png"), str(files / "text.txt")]
+    assert main(["score", *images, "--columns", "threshold,reasons"]) == 0
+    circle, black, text = read_csv(capfd.readouterr().out)
+    assert (circle["threshold"], circle["reasons"]) == ("0.5", "")
+    assert (black["threshold"], black["reasons"]) == ("0.5", "loss")
+    assert (text["threshold"], text["reasons"]) == ("", "")
+    assert main(["score", images[1], "--columns", "reasons", "--format", "jsonl"]) == 0
+    assert json.loads(capfd.readouterr().out)["reasons"] == ["loss"]
+
+
+def test_a_name_that_a_spreadsheet_takes_for_a_formula_is_written_as_a_path(
+    tmp_path: Path, limits: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["=1+1.png", "+x.png", "@x.png", "plain.png"]
+    for name in names:
+        Path(name).write_bytes(picture())
+    assert main(["score", *names]) == 0
+    paths = [row["path"] for row in read_csv(capfd.readouterr().out)]
+    assert paths == ["./=1+1.png", "./+x.png", "./@x.png", "plain.png"]
+    assert all(Path(path).exists() for path in paths)
+    assert main(["score", names[0], "--format", "jsonl"]) == 0
+    assert json.loads(capfd.readouterr().out)["path"] == names[0]
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+@pytest.mark.parametrize("cut", [0, 7])
+def test_a_run_goes_on_where_it_was_cut_off(
+    files: Path, limits: Settings, tmp_path: Path, name: str, cut: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (files / "line\nbreak.png").write_bytes(picture())
+    whole, part = tmp_path / f"whole-{name}", tmp_path / name
+    assert main(["score", str(files), "--output", str(whole)]) == 0
+    lines = whole.read_text().splitlines(keepends=True)
+    part.write_text("".join(lines[:30]) + lines[30][:cut])
+    capfd.readouterr()
+    assert main(["score", str(files), "--output", str(part), "--resume"]) == 0
+    assert part.read_text() == whole.read_text()
+    assert "69 files" in capfd.readouterr().err
+    assert main(["score", str(files), "--output", str(part), "--resume"]) == 0
+    assert part.read_text() == whole.read_text()
+
+
+def test_rows_of_another_artifact_or_with_other_columns_are_not_gone_on_with(
+    files: Path, limits: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "rows.csv"
+    command = ["score", str(files), "--output", str(output), "--resume"]
+    assert main(command) == 0
+    before = output.read_text()
+    assert main([*command, "--columns", "threshold"]) == 1
+    assert "other columns" in capfd.readouterr().err
+    write_tiny_artifact(tmp_path / "other", threshold=0.4)
+    assert main([*command, "--artifact", str(tmp_path / "other")]) == 1
+    assert "another artifact" in capfd.readouterr().err
+    assert output.read_text() == before
+
+
+def test_resuming_takes_a_file() -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["score", "files", "--resume"])
+    assert caught.value.code == 2
 
 
 @pytest.mark.parametrize(

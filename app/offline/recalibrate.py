@@ -1,0 +1,224 @@
+"""`python -m app recalibrate`: the same graph with a threshold set anew, on normal images as production sends them.
+
+Split conformal calibration as in training (`app.detection.promise`), with one variant: images as they came.
+"""
+
+import math
+import sys
+from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from app.detection.artifact import (
+    CALIBRATION,
+    CHECKPOINT,
+    GRAPH,
+    VIEW_CALIBRATION,
+    Artifact,
+    Promise,
+    check_replaceable,
+    load_artifact,
+    write_artifact,
+)
+from app.detection.intervals import share_interval
+from app.detection.promise import make_promise
+from app.errors import Refusal, ScoringError
+from app.offline.images import Chosen, choose_images
+from app.offline.made_up import made_up_pictures
+from app.offline.pool import in_processes, stopped_by_signals
+from app.offline.rows import Scored, Scorer
+from app.settings import Settings
+
+RECALIBRATED, INTERRUPTED = 0, 130
+_VARIANT = "as production sends them"
+_WHOSE = f"normal images like those that set this threshold, {_VARIANT},"
+# As many as training keeps for explanations.
+_VIEW_SCORES = 500
+_MADE_UP = 200
+# A loss of detection that is more than a threshold should be asked to make up for.
+_MOST_LOST = 0.1
+# Copies are no further images: more than this share of them is worth a word.
+_MOST_COPIES = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class RecalibrateOptions:
+    """What the command line asks for.
+
+    Attributes:
+        artifact: The folder whose graph is used.
+        paths: Files and folders of normal images.
+        kept: A folder of kept images in their place: of it the random sample, less what is labelled an anomaly.
+        output: The new artifact's folder.
+        rate: The target false-positive rate; None for the artifact's own.
+        workers: Processes.
+    """
+
+    artifact: Path
+    paths: tuple[str, ...]
+    kept: Path | None
+    output: Path
+    rate: float | None
+    workers: int
+
+
+def recalibrate(settings: Settings, options: RecalibrateOptions) -> int:
+    """Writes the new artifact, and says what changes.
+
+    Returns:
+        The exit code: `RECALIBRATED`, or `INTERRUPTED` after Ctrl-C or SIGTERM, without a new artifact.
+
+    Raises:
+        ArtifactError: The artifact or the output cannot be used, or the images are too few for the rate.
+        ScoringError: The images cannot be used.
+    """
+    try:
+        with stopped_by_signals():
+            _recalibrate(settings, options)
+    except KeyboardInterrupt:
+        print("imagegate: interrupted; there is no new artifact.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenProcessPool as error:
+        raise ScoringError("a worker process died (out of memory?); fewer --workers need less memory.") from error
+    return RECALIBRATED
+
+
+def _recalibrate(settings: Settings, options: RecalibrateOptions) -> None:
+    artifact = load_artifact(options.artifact.resolve())
+    if options.output.resolve() == options.artifact.resolve():
+        raise ScoringError("--output names ARTIFACT itself: name a new folder, and point the link to it afterwards.")
+    check_replaceable(options.output)
+    chosen = choose_images(options.paths, options.kept, lambda one: one.sampled and one.label != "anomaly")
+    usable = _usable(_score(artifact, settings, chosen.files, options.workers))
+    rate = options.rate or artifact.manifest.promise.target_false_positive_rate
+    promise = make_promise(len(usable), rate, _WHOSE)
+    scores = np.sort(np.array([one.row.score for one in usable], np.float32))
+    threshold = float(scores[promise.rank - 1])
+    new = _write(artifact, options, promise, threshold, scores, usable)
+    _report(artifact, new, scores)
+    _say_what_else(chosen, scores)
+    images = _some_images(Scorer(artifact, settings), [one.row.path for one in usable])
+    _report_made_up(Scorer(artifact, settings), artifact.manifest.threshold, threshold, images)
+
+
+def _score(artifact: Artifact, settings: Settings, files: list[str], workers: int) -> list[Scored]:
+    with (
+        closing(in_processes((artifact,), settings, files, workers, _scored)) as found,
+        tqdm(total=len(files), unit="file", file=sys.stderr, disable=not sys.stderr.isatty()) as bar,
+    ):
+        scored = []
+        for one in found:
+            scored.append(one)
+            bar.update()
+        return scored
+
+
+def _scored(scorers: Sequence[Scorer], paths: list[str]) -> list[Scored]:
+    return scorers[0].score_fully(paths)
+
+
+def _usable(scored: list[Scored]) -> list[Scored]:
+    """Those with a score; the others are named."""
+    unusable = [one.row for one in scored if one.row.score is None]
+    for row in unusable:
+        print(f"imagegate: {row.path} is not counted: {row.detail or 'its score is not a number.'}", file=sys.stderr)
+    usable = [one for one in scored if one.row.score is not None]
+    if not usable:
+        raise ScoringError("none of the images can be judged.")
+    return usable
+
+
+def _write(
+    artifact: Artifact,
+    options: RecalibrateOptions,
+    promise: Promise,
+    threshold: float,
+    scores: NDArray[np.float32],
+    usable: list[Scored],
+) -> Artifact:
+    views = np.sort(np.array([one.views for one in usable], np.float32).T, axis=-1)[:, np.newaxis]
+    kept = np.linspace(0, views.shape[-1] - 1, min(views.shape[-1], _VIEW_SCORES)).round().astype(int)
+
+    def fill(folder: Path) -> dict[str, Any]:
+        (folder / GRAPH).write_bytes(artifact.graph)
+        (folder / CHECKPOINT).write_bytes((options.artifact / CHECKPOINT).read_bytes())
+        np.save(folder / CALIBRATION, scores[np.newaxis])
+        np.save(folder / VIEW_CALIBRATION, views[..., kept].astype(np.float16))
+        return _fields(artifact, options, promise, threshold)
+
+    return write_artifact(options.output, fill)
+
+
+def _fields(artifact: Artifact, options: RecalibrateOptions, promise: Promise, threshold: float) -> dict[str, Any]:
+    """The manifest: what the network is stays, and what was measured at the old threshold goes."""
+    old = artifact.manifest
+    left_out = {"format_version", "files", "evaluation", "promise", "threshold", "variants", "recalibrated_from"}
+    source = "the random sample of a kept folder" if options.kept else "files"
+    return {
+        **old.model_dump(exclude=left_out),
+        "promise": promise,
+        "threshold": threshold,
+        "variants": [_VARIANT],
+        "evaluation": {},
+        "data": {"kind": "recalibration", "images": promise.calibration_size, "source": source, "trained_on": old.data},
+        "recalibrated_from": {"name": old.name, "version": artifact.version},
+    }
+
+
+def _report(old: Artifact, new: Artifact, scores: NDArray[np.float32]) -> None:
+    count = len(scores)
+    before, after = (int((scores > one.manifest.threshold).sum()) for one in (old, new))
+    low, high = share_interval(before, count)
+    print(f"old {old.version}: threshold {old.manifest.threshold:.4g}, refuses {before / count:.2%} of these {count}")
+    print(f"    images (of all like them {low:.2%} to {high:.2%} with 95% confidence)")
+    print(f"new {new.version}: threshold {new.manifest.threshold:.4g}, refuses {after / count:.2%} of them")
+    print(new.manifest.promise.words)
+
+
+def _say_what_else(chosen: Chosen, scores: NDArray[np.float32]) -> None:
+    copies = 1 - len(np.unique(scores)) / len(scores)
+    if copies > _MOST_COPIES:
+        print(
+            f"warning: {copies:.0%} of the scores occur more than once. Copies in a folder promise less than they seem"
+        )
+        print("    to; only where production itself repeats images do they belong here.")
+    unlabelled = sum(record.label is None for record in chosen.records.values())
+    if unlabelled:
+        print(
+            f"{unlabelled} of {len(chosen.records)} images of the sample have no label and count as normal: anomalies"
+        )
+        print("    among them raise the threshold. Label them in /review to leave them out.")
+
+
+def _some_images(scorer: Scorer, paths: list[str]) -> NDArray[np.float32]:
+    """(at most 200, 28, 28), evenly spaced over the paths."""
+    step = math.ceil(len(paths) / _MADE_UP)
+    images = []
+    for path in paths[::step]:
+        try:
+            images.append(scorer.image(path))
+        except (OSError, Refusal):  # it has changed since
+            continue
+    return np.stack(images) if images else np.zeros((0, 28, 28), np.float32)
+
+
+def _report_made_up(scorer: Scorer, before: float, after: float, images: NDArray[np.float32]) -> None:
+    """Detection of made-up pictures at both thresholds, and a warning where another threshold is no remedy."""
+    if len(images) < 2:
+        return
+    scores = {name: scorer.run(pictures)[2] for name, pictures in made_up_pictures(images).items()}
+    found = {name: (1 - (one <= before).mean(), 1 - (one <= after).mean()) for name, one in scores.items()}
+    then, now = (float(np.mean([one[index] for one in found.values()])) for index in (0, 1))
+    print(f"Made-up pictures found: {then:.1%} before, {now:.1%} now")
+    for name, (family_then, family_now) in found.items():
+        print(f"    {name}: {family_then:.0%}, {family_now:.0%}")
+    if then - now > _MOST_LOST:
+        print("warning: another training is due rather than another threshold. These images score so high that a")
+        print("    threshold which admits them also admits much that does not belong; train again with such images.")

@@ -1,0 +1,47 @@
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from app.__main__ import main
+from testing.artifacts import write_tiny_artifact
+from testing.servers import Server
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_reload_finds_the_gate_and_is_obeyed(tmp_path: Path, workers: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, pid_file = write_tiny_artifact(tmp_path / "artifact"), tmp_path / "gate.pid"
+    with Server("--workers", workers, artifact=folder, pid_file=pid_file) as server, server.client() as client:
+        server.wait_for_line("worker started|listening", int(workers))
+        assert int(pid_file.read_text()) == server.process.pid
+        write_tiny_artifact(folder, threshold=0.25)
+        assert main(["reload", "--pid-file", str(pid_file)]) == 0
+        assert str(server.process.pid) in capsys.readouterr().out
+        server.wait_for_line("artifact reloaded", int(workers))
+        assert client.get("/v1/model").json()["threshold"] == 0.25
+        server.signal(signal.SIGTERM)
+        assert server.exit_code() == 0
+    assert not pid_file.exists()
+
+
+def test_a_second_gate_does_not_take_the_file(tmp_path: Path) -> None:
+    folder, pid_file = write_tiny_artifact(tmp_path / "artifact"), tmp_path / "gate.pid"
+    with Server(artifact=folder, pid_file=pid_file) as server, server.client():
+        with Server(artifact=folder, pid_file=pid_file) as second:
+            assert second.exit_code() == 1
+            assert "held by another gate" in second.log[0]
+        assert int(pid_file.read_text()) == server.process.pid
+
+
+def test_a_number_that_is_left_behind_is_never_signalled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left = tmp_path / "gate.pid"
+    left.write_text(f"{os.getpid()}\n")  # a signal would end this test
+    assert main(["reload", "--pid-file", str(left)]) == 1
+    assert "left from one that has ended" in capsys.readouterr().err
+    assert main(["reload", "--pid-file", str(tmp_path / "nowhere")]) == 1
+
+
+def test_without_a_file_reload_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reload"]) == 1
+    assert "GATE_PID_FILE" in capsys.readouterr().err
