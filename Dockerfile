@@ -33,6 +33,6 @@ USER 10001:10001
 EXPOSE 8000
 # Not urllib, which would send it through a proxy that the operator has set for the classifier.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["python", "-c", "import http.client, os, sys; \
-    connection = http.client.HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=2); \
+    connection = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('PORT') or 8000), timeout=2); \
     connection.request('GET', '/readyz'); sys.exit(connection.getresponse().status != 200)"]
 CMD ["python", "-m", "app", "serve"]

@@ -38,7 +38,7 @@ endef
 	@touch $@
 
 run: .venv/.installed  ## Serve the default artifact on HOST:PORT (127.0.0.1:8000)
-	@exec .venv/bin/python -m app serve --host $(HOST) --port $(PORT)
+	@exec env HOST='$(HOST)' PORT='$(PORT)' .venv/bin/python -m app serve
 
 test: lint  ## Lint, types and tests
 	OMP_NUM_THREADS=1 $(DEV) -m pytest -m "not slow" -n 2

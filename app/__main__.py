@@ -7,13 +7,16 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from app.errors import ArtifactError, ScoringError
 from app.offline.commands import add_offline_commands, check_images
 from app.offline.local import ScoreOptions, score
 from app.settings import Settings, SettingsError, read_settings, usable_cores
 from app.telemetry.logs import configure_logging
+
+if TYPE_CHECKING:
+    from app.server.listener import Address
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m app") -> int:
@@ -44,28 +47,33 @@ def _serve(settings: Settings, parsed: argparse.Namespace) -> int:
     _stop_quietly_until_serving()
     if parsed.workers is not None:
         settings = settings.model_copy(update={"workers": parsed.workers})
+    from app.server.listener import read_address  # not above: scoring starts none
+    from app.telemetry.shared_metrics import use_named_folder
+
+    address = read_address(parsed.host, parsed.port)
+    use_named_folder()
     serve = _serve_with_workers if settings.workers > 1 else _serve_alone
     try:
         with pid_file(settings.pid_file):
-            return serve(settings, parsed.host, parsed.port)
+            return serve(settings, address)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
-        print(f"imagegate: {parsed.host}:{parsed.port}: {reason}.", file=sys.stderr)
+        print(f"imagegate: {address.host}:{address.port}: {reason}.", file=sys.stderr)
         return 1
 
 
-def _serve_alone(settings: Settings, host: str, port: int) -> int:
+def _serve_alone(settings: Settings, address: "Address") -> int:
     from app.server.serve import serve_alone  # not above: scoring has no use for a web framework
 
-    return serve_alone(settings, host, port)
+    return serve_alone(settings, address)
 
 
-def _serve_with_workers(settings: Settings, host: str, port: int) -> int:
-    from app.server.listener import listen  # not above: scoring starts none
+def _serve_with_workers(settings: Settings, address: "Address") -> int:
+    from app.server.listener import listen
     from app.server.supervisor import Supervisor
 
     configure_logging(settings.log_level, settings.log_format)
-    with listen(host, port) as listener:
+    with listen(address) as listener:
         return asyncio.run(Supervisor(settings, listener).run())
 
 
@@ -135,8 +143,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description="Judge images with one artifact.")
     commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
     serve_parser = commands.add_parser("serve", help="answer HTTP requests; settings are GATE_* variables")
-    serve_parser.add_argument("--host", default=os.environ.get("HOST", "127.0.0.1"), help="address to bind")
-    serve_parser.add_argument("--port", type=int, default=os.environ.get("PORT", "8000"), help="port to bind")
+    serve_parser.add_argument("--host", help="address to bind (default: HOST, or 127.0.0.1)")
+    serve_parser.add_argument("--port", help="port to bind (default: PORT, or 8000)")
     serve_parser.add_argument(
         "--workers", type=_positive, metavar="N", help="serving processes (default: GATE_WORKERS, or 1)"
     )

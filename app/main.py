@@ -20,6 +20,8 @@ from app.keeping.store import KeptStore
 from app.payload.allocator import return_large_blocks
 from app.payload.body import BodyReader
 from app.payload.places import read_places
+from app.routes.api_examples import describe_api
+from app.routes.api_page import add_api_page
 from app.routes.classifier import Classifier
 from app.routes.gate import add_gate_routes
 from app.routes.kept import add_kept_routes
@@ -57,6 +59,7 @@ class GateApp(FastAPI):
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
             schemas.setdefault("Problem", Problem.model_json_schema(ref_template="#/components/schemas/{model}"))
             document_tokens(schema, bool(self.state.settings.tokens))
+            describe_api(schema, self.state.judge.current_detector())
         return super().openapi()
 
 
@@ -77,6 +80,7 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
         summary="Refuses images that do not belong.",
         version=__version__,
         lifespan=_lifespan,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would name an absolute http address, behind whatever proxy
         telemetry={
@@ -99,6 +103,7 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
     add_v2_routes(app)
     add_operations(app)
     add_page(app)
+    add_api_page(app)
     add_kept_routes(app)
     add_review_page(app, keeps=settings.keep_folder is not None)
     return app

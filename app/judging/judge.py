@@ -70,6 +70,10 @@ class Judge:
         """
         return self._current_queue().detector
 
+    def current_detector(self) -> Detector | None:
+        """The same, or None if none is loaded yet."""
+        return None if self._queue is None else self._queue.detector
+
     def use(self, detector: Detector) -> None:
         """Judges with `detector` from the next request on; requests in flight keep the one that they began with."""
         self._queue = DetectionQueue(detector)

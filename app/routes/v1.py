@@ -1,6 +1,8 @@
 """The /v1 routes: one image or several in, reconstruction, loss and verdict out."""
 
+import re
 import sys
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
@@ -17,7 +19,7 @@ from app.detection.artifact import Artifact, Promise
 from app.errors import InvalidQuery, MalformedRequest, NotReady, Refusal
 from app.judging.judge import Admission, Judge, Judgement
 from app.judging.prediction import Prediction, PredictionOptions, log_fields, prediction
-from app.payload.multipart import is_multipart, parse_multipart
+from app.payload.multipart import Part, is_multipart, parse_multipart
 from app.routes.intake import FORM_IN_PLACE_BYTES, take_in
 from app.web.problems import BODY_REFUSALS, IMAGE_REFUSALS, Problem, documented
 from app.web.routing import add_lean_route
@@ -128,15 +130,18 @@ async def model(request: Request) -> Response:
 
 
 def read_options(request: Request) -> PredictionOptions:
-    """The query parameters `reconstruction` and `explain`; others are ignored.
+    """The query parameters `reconstruction` and `explain`.
 
     Raises:
-        InvalidQuery: One has a value that it cannot have.
+        InvalidQuery: One has a value that it cannot have, or there is no such parameter.
     """
     query_string: bytes = request.scope["query_string"]
     if not query_string:
         return PredictionOptions()
     query = parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
+    unknown = next((name for name in query if name not in _OPTIONS), None)
+    if unknown is not None:
+        raise InvalidQuery(f"There is no query parameter {names_words([unknown])}; there are {names_words(_OPTIONS)}.")
     reconstruction = query.get("reconstruction", ["pixels"])[-1]
     explain = query.get("explain", ["false"])[-1].lower()
     if reconstruction not in ("pixels", "png", "none"):
@@ -153,9 +158,10 @@ def _file_of_body(body: bytes) -> bytes:
 
 
 def _file_of_form(headers: Headers, body: bytes) -> bytes:
-    files = [part.content for part in parse_multipart(headers, body) if part.name == "file"]
+    parts = parse_multipart(headers, body)
+    files = [part.content for part in parts if part.name == "file"]
     if not files:
-        raise MalformedRequest("The form has no part named `file`.")
+        raise _without_part("file", parts)
     if len(files) > 1:
         raise MalformedRequest("The form has several parts named `file`; /v1/predict/batch takes several images.")
     return _file_of_body(files[0])
@@ -164,10 +170,26 @@ def _file_of_form(headers: Headers, body: bytes) -> bytes:
 def _files_of_form(headers: Headers, body: bytes) -> list[bytes]:
     if not is_multipart(headers):
         raise MalformedRequest("Send multipart/form-data with one part `files` for each image.")
-    files = [part.content for part in parse_multipart(headers, body) if part.name == "files"]
+    parts = parse_multipart(headers, body)
+    # PHP's, jQuery's and axios's way of saying that there are several.
+    files = [part.content for part in parts if part.name in ("files", "files[]")]
     if not files:
-        raise MalformedRequest("The form has no part named `files`.")
+        raise _without_part("files", parts)
     return files
+
+
+def _without_part(name: str, parts: Sequence[Part]) -> MalformedRequest:
+    others = list(dict.fromkeys(part.name for part in parts))
+    return MalformedRequest(
+        f"The form has no part named `{name}`; it has {names_words(others) if others else 'no parts'}."
+    )
+
+
+def names_words(names: Iterable[str]) -> str:
+    """Some names, as a message may repeat them: the first few, short, and without anything but plain signs."""
+    listed = list(names)
+    words = [f"`{re.sub(r'[^ -_a-~]', '?', name[:_LONGEST_NAME])}`" for name in listed[:_MOST_NAMES]]
+    return ", ".join(words) + (", ..." if len(listed) > _MOST_NAMES else "")
 
 
 def _calibration_scores(artifact: Artifact) -> CalibrationScores:
@@ -181,6 +203,8 @@ def _json(body: dict[str, Any]) -> Response:
     return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
 
+_OPTIONS = ("reconstruction", "explain")
+_LONGEST_NAME, _MOST_NAMES = 40, 5
 _BINARY = {"type": "string", "format": "binary"}
 _ONE_IMAGE = {
     "required": True,

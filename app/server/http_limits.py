@@ -19,6 +19,9 @@ from app.web.problems import MEDIA_TYPE
 _MAX_HEAD_BYTES = 64 * 2**10
 # Of a body whose request is answered already: reading on lets a client that sends first and reads then see its answer.
 _MAX_DISCARDED_BYTES = 64 * 2**20
+# A client that has closed its side may wait for its answer, or have gone away: its kernel says the same. It keeps its
+# request for this long, so that the work for those who gave up does not go on for much longer than they waited.
+_HALF_CLOSED_SECONDS = 5.0
 # Requests sent ahead on one connection; more are not needed to keep it busy.
 _MAX_PIPELINED = 32
 
@@ -43,6 +46,7 @@ class GateProtocol(HttpToolsProtocol):
         self._receiving = False
         self._resuming = False
         self._receive_timer: asyncio.TimerHandle | None = None
+        self._half_closed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -62,6 +66,18 @@ class GateProtocol(HttpToolsProtocol):
         if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response(f"The header has more than {_MAX_HEAD_BYTES} bytes.")
         self._time_receiving()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more. Whether to keep the connection: until what it has asked is answered."""
+        if self._receiving or self.cycle is None or self.cycle.response_complete or self.transport.is_closing():
+            return False
+        if not self._half_closed:
+            self._half_closed = True
+            last = self.pipeline[0][0] if self.pipeline else self.cycle
+            last.keep_alive = False
+            self._stop_timer()
+            self._start_timer(_HALF_CLOSED_SECONDS)
+        return True
 
     def on_message_begin(self) -> None:
         if self._resuming:

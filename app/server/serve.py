@@ -17,7 +17,7 @@ from app.judging.judge import Judge
 from app.judging.reload import load_detector
 from app.main import create_app
 from app.server.http_limits import GateProtocol
-from app.server.listener import listen, log_address
+from app.server.listener import Address, listen, log_address
 from app.settings import Settings
 
 # Between requests a connection is kept for longer than clients and most balancers keep theirs (httpx 5 seconds, nginx
@@ -27,7 +27,7 @@ _KEEP_ALIVE_SECONDS = 75
 logger = logging.getLogger(__name__)
 
 
-def serve_alone(settings: Settings, host: str, port: int) -> int:
+def serve_alone(settings: Settings, address: Address) -> int:
     """Serves with this process until SIGTERM or SIGINT.
 
     Returns:
@@ -35,10 +35,11 @@ def serve_alone(settings: Settings, host: str, port: int) -> int:
 
     Raises:
         ArtifactError: The artifact cannot be served; said before a port is opened.
-        OSError: The address cannot be bound.
+        SettingsError: There is no such address.
+        OSError: The port cannot be bound.
     """
     server = GateServer(settings)
-    with listen(host, port) as listener:
+    with listen(address) as listener:
         server.on_started = partial(log_address, listener)
         server.run(sockets=[listener])
     return 0 if server.started else 1

@@ -67,6 +67,7 @@ class Supervisor:
         # Alone, so that what is wrong with settings or artifact is said once and not by each of them.
         first = await self._start()
         if not first.ready and not self._stopping.is_set():
+            await first.process.wait()  # else the event loop would complain of a child that it has not seen end
             return 1
         if first.ready:
             log_address(self._listener)

@@ -62,11 +62,44 @@ def as_refusal(error: HTTPException) -> Refusal:
 
 def documented(*refusals: type[Refusal]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may raise `refusals`, for OpenAPI; statuses shared by several are joined."""
-    titles: dict[int | str, list[str]] = {}
-    for refusal in refusals:
-        titles.setdefault(refusal.status, []).append(refusal.title)
+    by_status: dict[int | str, list[type[Refusal]]] = {}
+    for refusal in dict.fromkeys(refusals):
+        by_status.setdefault(refusal.status, []).append(refusal)
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
-        status: {"description": "; or ".join(names), "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status, names in sorted(titles.items())
+        status: {
+            "description": "; or ".join(dict.fromkeys(one.title for one in those)),
+            "content": {MEDIA_TYPE: {"schema": schema, "examples": {one.slug: _example(one) for one in those}}},
+        }
+        for status, those in sorted(by_status.items())
     }
+
+
+def _example(refusal: type[Refusal]) -> dict[str, Any]:
+    detail = _DETAILS.get(refusal.slug, f"{refusal.title}.")
+    problem = {
+        "type": f"urn:imagegate:{refusal.slug}",
+        "title": refusal.title,
+        "status": refusal.status,
+        "detail": detail,
+        "error": detail,
+    }
+    return {"summary": refusal.title, "value": problem}
+
+
+# One occurrence of each, for the examples; what is not here shows its title.
+_DETAILS = {
+    "malformed-request": "The form has no part named `file`; it has `image`.",
+    "unauthorized": "Send a token: `Authorization: Bearer TOKEN`.",
+    "body-too-slow": "The body took longer than 10 seconds.",
+    "too-many-bytes": "The body has 40 MB; at most 32 MB are accepted.",
+    "too-many-pixels": "The image has 9,000 x 9,000 pixels, 81 million; at most 25 million are accepted.",
+    "unsupported-format": "The file is not one of PNG, JPEG, WebP, BMP, GIF, judged by its first bytes.",
+    "compressed-body": "Send the body as it is, without Content-Encoding.",
+    "undecodable-image": "The PNG file is damaged or ends early.",
+    "invalid-query": "`reconstruction` is one of pixels, png, none.",
+    "not-ready": "The artifact is not loaded yet.",
+    "overloaded": "512 requests are in flight or waiting; try again.",
+    "deadline-exceeded": "The request took longer than 30 seconds.",
+    "anomalous-image": "The image is not like those that the classifier is made for.",
+}

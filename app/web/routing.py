@@ -61,3 +61,7 @@ class ExactRoutes:
 def add_lean_route(app: FastAPI, method: str, path: str, endpoint: Endpoint, **documentation: Any) -> None:
     """Adds a route; `documentation` is what FastAPI's `add_api_route` takes (summary, responses, openapi_extra)."""
     app.router.add_api_route(path, endpoint, methods=[method], route_class_override=LeanRoute, **documentation)
+    if method == "GET":  # probes of balancers ask with HEAD; the server leaves the body away
+        app.router.add_api_route(
+            path, endpoint, methods=["HEAD"], route_class_override=LeanRoute, include_in_schema=False
+        )

@@ -165,6 +165,35 @@ def test_a_stopped_container_has_exited_with_0(image: str) -> None:
     assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
 
 
+@pytest.mark.parametrize("tmpfs", [["--tmpfs", "/tmp"], []])  # in the container
+def test_several_workers_serve_with_a_root_that_is_read_only(image: str, tmpfs: list[str]) -> None:
+    options = [*LOCKED_DOWN[:-6], "--memory", "1g", "--memory-swap", "1g", "--pids-limit", "200"]
+    if not tmpfs and ENGINE == "podman":
+        pytest.skip("without --tmpfs it is Docker's /dev/shm that they share")
+    with running(image, *options, *tmpfs, "--env", "GATE_WORKERS=2") as (_, client):
+        assert client.post("/v1/predict", content=duck()).json()["is_anomaly"]
+        assert "gate_verdicts_total" in client.get("/metrics").text
+
+
+def test_every_other_setting_works_with_a_root_that_is_read_only(image: str) -> None:
+    settings = {
+        "GATE_FORMATS": "png,tiff,avif",
+        "GATE_TOKENS": "a-token-of-some-length",
+        "GATE_CLASSIFIER_URL": "http://127.0.0.1:9",
+        "GATE_MODE": "shadow",
+        "GATE_FAIL_OPEN": "true",
+        "GATE_ACCEL_REDIRECT": "@classifier",
+        "GATE_DRAIN_SECONDS": "1",
+        "GATE_LOG_LEVEL": "debug",
+        "GATE_LOG_FORMAT": "json",
+        "HOST": "0.0.0.0",  # in the container
+    }
+    environment = [word for name, value in settings.items() for word in ("--env", f"{name}={value}")]
+    with running(image, *LOCKED_DOWN, *environment) as (_, client):
+        headers = {"Authorization": "Bearer a-token-of-some-length"}
+        assert client.post("/v1/predict", content=duck(), headers=headers).json()["is_anomaly"]
+
+
 def test_another_port_is_one_variable_away(image: str) -> None:
     with running(image, *LOCKED_DOWN, "--env", "PORT=9000", inner_port=9000) as (_, client):
         assert client.get("/livez").status_code == 200

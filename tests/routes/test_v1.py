@@ -130,3 +130,28 @@ def test_formats_that_the_operator_adds_are_judged_on_every_way(tmp_path: Path) 
         first, second = client.post("/v1/predict/batch", files=files).json()["results"]
     assert first["is_anomaly"] is False
     assert second["status"] == 415
+
+
+def test_a_query_parameter_that_does_not_exist_is_refused_by_name(client: TestClient) -> None:
+    for path in ("/v1/predict", "/v1/predict/batch"):
+        answer = client.post(f"{path}?explain=true&recon%00struction`=png", content=picture())
+        assert answer.status_code == 422
+        assert answer.json()["detail"] == (
+            "There is no query parameter `recon?struction?`; there are `reconstruction`, `explain`."
+        )
+
+
+def test_a_batch_whose_parts_are_named_as_arrays_is_judged(client: TestClient) -> None:
+    answer = client.post("/v1/predict/batch", files=[("files[]", picture()), ("files", picture())])
+    assert [one["is_anomaly"] for one in answer.json()["results"]] == [False, False]
+
+
+def test_a_form_without_the_part_is_told_which_parts_it_has(client: TestClient) -> None:
+    files = [("image", picture()), ("b" * 99, picture())]
+    assert client.post("/v1/predict", files=files).json()["detail"] == (
+        f"The form has no part named `file`; it has `image`, `{'b' * 40}`."
+    )
+    assert (
+        "no part named `files`; it has `images[]`"
+        in client.post("/v1/predict/batch", files=[("images[]", picture())]).text
+    )

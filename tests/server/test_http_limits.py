@@ -132,3 +132,31 @@ def test_an_offer_without_a_body_is_answered(server: Server, method: bytes) -> N
 def test_the_server_lives_on_after_all_that(server: Server) -> None:
     with server.client() as client:
         assert client.get("/livez").status_code == 200
+
+
+def half_closed(server: Server, *requests: bytes) -> bytes:
+    """The answers to a client that says by closing its side that it sends no more, as `nc -N` and some proxies do."""
+    with socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall(b"".join(requests))
+        connection.shutdown(socket.SHUT_WR)
+        return everything_sent_by(connection)
+
+
+def post(content: bytes) -> bytes:
+    return b"POST /v1/predict HTTP/1.1\r\nHost: gate\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content)
+
+
+@pytest.mark.parametrize("side", [28, 3000])
+def test_a_client_that_closes_its_side_gets_its_answer_and_then_the_end(server: Server, side: int) -> None:
+    answer = half_closed(server, post(picture(side)))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"is_anomaly" in answer
+
+
+def test_requests_sent_ahead_are_all_answered_to_a_client_that_closes_its_side(server: Server) -> None:
+    answer = half_closed(server, *[post(picture(300))] * 3)
+    assert answer.count(b"HTTP/1.1 200") == 3
+
+
+def test_half_a_request_and_a_closed_side_get_no_answer(server: Server) -> None:
+    assert half_closed(server, post(picture())[:-1]) == b""

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from app.settings import SettingsError
 from app.telemetry.metrics import Metrics
 from app.telemetry.shared_metrics import shared_metrics
 from testing.pictures import picture
@@ -177,3 +178,15 @@ def test_a_folder_that_the_environment_names_is_emptied_of_old_numbers(
     with shared_metrics() as folder:
         assert folder == tmp_path
     assert [entry.name for entry in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_without_a_folder_to_write_to_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a container with a root that is read only: Python finds no temporary folder."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "read-only"))
+    monkeypatch.setattr("app.telemetry.shared_metrics._SHARED_MEMORY", str(tmp_path / "memory"))
+    with pytest.raises(SettingsError, match="--tmpfs /tmp"), shared_metrics():
+        pass
+    (tmp_path / "memory").mkdir()
+    with shared_metrics() as folder:
+        assert folder.parent == tmp_path / "memory"
+    assert not folder.exists()
