@@ -75,6 +75,7 @@ def _parser(prog: str = "python -m training") -> argparse.ArgumentParser:
     add("--name", type=_name, help="what clients see (default: the output folder's name, or the data's)")
     add("--model", choices=DEFAULTS, default="gate", help="the gate's own network, or one of the tutorial's")
     add("--count", type=_count, help="circles to train on (default: 4000; for the tutorial's models 1000)")
+    add("--circles", choices=("tutorial", "smooth"), help="how circles come to 28x28 pixels (default: by model)")
     add("--seed", type=_seed, default=0, help="of data, weights and fitting (default: 0)")
     add(
         "--variants",

@@ -59,6 +59,7 @@ class Plan:
         target_false_positive_rate: In (0, 1).
         data: A folder of images; None draws circles.
         anomalies: A folder of the user's own bad examples; only the report looks at them.
+        circles: How drawn circles are brought to 28x28 pixels.
         count: Circles to train on.
         calibration_count: Circles to calibrate on.
         test_count: Circles to test on.
@@ -76,6 +77,7 @@ class Plan:
     target_false_positive_rate: float = 0.01
     data: Path | None = None
     anomalies: Path | None = None
+    circles: Literal["tutorial", "smooth"] = "smooth"
     count: int = 1000
     calibration_count: int = CALIBRATION_CIRCLES
     test_count: int = TEST_CIRCLES
@@ -92,11 +94,14 @@ class Defaults(NamedTuple):
     learning_rate: float = 3e-4
     score: Literal["views", "loss"] = "loss"
     variants: str = "none"
+    reduction: Literal["tutorial", "smooth"] = "tutorial"
 
 
 # The last three rows are the tutorial's.
 DEFAULTS = {
-    "gate": Defaults(32, 4000, epochs=None, batch_size=128, learning_rate=1e-3, score="views", variants="default"),
+    "gate": Defaults(
+        32, 4000, epochs=None, batch_size=128, learning_rate=1e-3, score="views", variants="default", reduction="smooth"
+    ),
     "ae": Defaults(1, 1000, epochs=10),
     "vae": Defaults(1, 1000, epochs=30),
     "cvae": Defaults(1, 1000, epochs=30),
@@ -128,6 +133,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         target_false_positive_rate=options.target_false_positive_rate,
         data=options.data,
         anomalies=options.anomalies,
+        circles=options.circles or defaults.reduction,
         count=options.count or defaults.circles,
     )
 

@@ -51,7 +51,7 @@ def train(plan: Plan) -> Artifact:
     check_replaceable(plan.output)
     if plan.data is None:
         promise = make_promise(plan.calibration_count, plan.target_false_positive_rate)
-        dataset = circle_dataset(plan.count, plan.seed, plan.calibration_count, plan.test_count)
+        dataset = circle_dataset(plan.count, plan.seed, plan.calibration_count, plan.test_count, plan.circles)
     else:
         dataset = folder_dataset(plan.data, plan.seed, plan.target_false_positive_rate)
         promise = make_promise(len(dataset.calibration.images), plan.target_false_positive_rate)

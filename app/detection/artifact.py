@@ -43,7 +43,7 @@ class PreprocessingRecord(_Record):
 
     side: Literal[28] = 28
     background: int
-    resize_filter: Literal["bicubic"]
+    resize_filter: Literal["bicubic", "nearest"]
 
 
 class Promise(_Record):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from app.detection.artifact import CALIBRATION, GRAPH, MANIFEST, load_artifact, write_artifact
+from app.detection.images import Preprocessing
 from app.errors import ArtifactError
 from testing.artifacts import write_tiny_artifact
 
@@ -124,3 +125,9 @@ def test_a_folder_with_other_files_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="holds other files"):
         write_tiny_artifact(tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_the_filter_that_an_artifact_was_trained_with_is_the_one_that_serves(tmp_path: Path) -> None:
+    changes = {"preprocessing": {"background": 255, "resize_filter": "nearest"}}
+    artifact = load_artifact(write_tiny_artifact(tmp_path / "tiny", **changes))
+    assert artifact.preprocessing == Preprocessing(background=255, resize_filter="nearest")

@@ -436,3 +436,13 @@ def test_an_image_without_pixels_is_refused() -> None:
     for data in (make.png(0, 5, rows=b"\0"), make.gif((0, 0), (0, 0, 0, 7)), make.bmp(0, 7)):
         with pytest.raises(UndecodableImage):
             decode_image(data, Preprocessing(), 1000)
+
+
+@pytest.mark.parametrize("side", [27, 100, 1000])
+def test_nearest_takes_the_pixels_that_pillow_takes_and_smooths_nothing(side: int) -> None:
+    image = drawing(side)
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    decoded = decode_image(buffer.getvalue(), Preprocessing(resize_filter="nearest"), 10**6)
+    expected = np.asarray(image.resize((28, 28), Image.Resampling.NEAREST), np.float32) / np.float32(255)
+    np.testing.assert_array_equal(decoded, expected)

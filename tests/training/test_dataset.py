@@ -1,5 +1,6 @@
 import os
 import shutil
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -45,6 +46,16 @@ def test_circles_are_split_as_asked_and_decoded_by_the_serving_code():
         "calibration": 4,
         "test": 3,
     }
+
+
+@pytest.mark.parametrize(("circles", "resampling"), [("tutorial", "NEAREST"), ("smooth", "BICUBIC")])
+def test_circles_are_reduced_as_asked_and_the_description_says_how(circles, resampling):
+    dataset = circle_dataset(count=4, seed=0, calibration_count=1, test_count=1, circles=circles)
+    for original, image in zip(dataset.train.originals, dataset.train.images, strict=True):
+        gray = Image.open(BytesIO(original)).convert("L")
+        expected = np.asarray(gray.resize((28, 28), Image.Resampling[resampling]), np.float32) / np.float32(255)
+        np.testing.assert_allclose(image, expected, atol=1e-6)
+    assert dataset.description["circles"] == circles
 
 
 def test_radii_belong_to_their_circles():

@@ -68,7 +68,7 @@ def findings_of(model, radii=(), families=("noise",), kind="circles", name="tiny
     normal = np.random.default_rng(0).integers(0, 256, (12, 28, 28), np.uint8)
     tested = {"original": normal, "jpeg-28": 255 - normal}
     anomalies = dict.fromkeys(families, (normal / 255).astype(np.float32)[:, ::-1].copy())
-    data = {"kind": kind, "train": 5, "calibration": 99, "test": 12, "fingerprint": "sha256:ab"}
+    data = {"kind": kind, "circles": "smooth", "train": 5, "calibration": 99, "test": 12, "fingerprint": "sha256:ab"}
     views = list(detector.artifact.manifest.views)
     manifest = {
         "name": name,

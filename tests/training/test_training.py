@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
 from app.detection.artifact import load_artifact, write_artifact
 from app.detection.detector import Detector
 from app.detection.promise import rate_with_confidence
 from app.errors import ArtifactError, PromiseError
+from app.main import create_app
+from app.settings import Settings
 from testing.paths import ROOT
 from training.__main__ import _parser as parser
 from training.__main__ import main
@@ -178,6 +181,7 @@ def test_too_few_images_are_one_line_that_says_how_many_it_takes(tmp_path, capsy
         ["--model", "gan"],
         ["--loss", "l1"],
         ["--name", "two words"],
+        ["--circles", "square"],
     ],
 )
 def test_impossible_value_is_one_line_that_names_the_option(command, capsys):
@@ -207,6 +211,32 @@ def test_defaults_of_the_plain_autoencoder_are_the_tutorials():
     assert plan.fit == FitSettings(epochs=10, batch_size=32, learning_rate=3e-4, loss="mse")
     assert (plan.count, plan.latent_size) == (1000, 1)
     assert make_plan(parser().parse_args(["--model", "vae"])).fit.epochs == 30
+
+
+@pytest.mark.parametrize(
+    ("command", "circles"),
+    [
+        ([], "smooth"),
+        (["--model", "ae"], "tutorial"),
+        (["--model", "cvae"], "tutorial"),
+        (["--model", "ae", "--circles", "smooth"], "smooth"),
+        (["--circles", "tutorial"], "tutorial"),
+    ],
+)
+def test_each_model_has_its_own_circles_unless_told_otherwise(command, circles):
+    assert make_plan(parser().parse_args(command)).circles == circles
+
+
+def test_artifact_of_tutorial_circles_records_them_and_judges_in_the_service_what_it_was_trained_on(tmp_path):
+    artifact = train(tiny_plan(tmp_path / "ae", "ae", latent_size=1, circles="tutorial"))
+    assert artifact.manifest.preprocessing.resize_filter == "nearest"
+    assert artifact.manifest.data["circles"] == "tutorial"
+    assert "--circles tutorial" in (tmp_path / "ae" / "report" / "model_card.md").read_text()
+    test = circle_dataset(64, 0, 40, 20, "tutorial").test
+    with TestClient(create_app(Settings(artifact=tmp_path / "ae", log_level="error"))) as client:
+        for original, expected in zip(test.originals[:3], Detector(artifact).detect(test.images[:3]), strict=True):
+            answer = client.post("/v1/predict", files={"file": original}).json()
+            assert answer["loss"] == pytest.approx(expected.loss, rel=1e-5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -19,7 +19,7 @@ from app.detection.images import SIDE, Preprocessing, decode_image, open_image, 
 from app.detection.promise import least_calibration_size
 from app.errors import Refusal, TooManyBytes, size_words
 from app.settings import ACCEPTED_FORMATS, OPTIONAL_FORMATS
-from training.data.circles import draw_circles, random_circles
+from training.data.circles import REDUCTIONS, Reduction, draw_circles, random_circles
 from training.data.variants import Variant
 from training.errors import TrainingError
 from training.plan import CALIBRATION_CIRCLES, TEST_CIRCLES
@@ -144,18 +144,30 @@ def fingerprint(digests: Sequence[str]) -> str:
 
 
 def circle_dataset(
-    count: int, seed: int, calibration_count: int = CALIBRATION_CIRCLES, test_count: int = TEST_CIRCLES
+    count: int,
+    seed: int,
+    calibration_count: int = CALIBRATION_CIRCLES,
+    test_count: int = TEST_CIRCLES,
+    circles: Reduction = "smooth",
 ) -> Dataset:
-    """Draws `count` circles to train on, and others, from random streams of their own, to calibrate and to test."""
-    preprocessing = Preprocessing()
+    """Draws `count` circles to train on, and others, from random streams of their own, to calibrate and to test.
+
+    Args:
+        count: Circles to train on.
+        seed: Of all circles.
+        calibration_count: Circles to calibrate on.
+        test_count: Circles to test on.
+        circles: How they are brought to 28x28 pixels: as the tutorial's, or smoothly.
+    """
+    preprocessing = REDUCTIONS[circles]
     parts = []
     for size, stream in zip((count, calibration_count, test_count), np.random.SeedSequence(seed).spawn(3), strict=True):
-        circles = random_circles(size, np.random.default_rng(stream))
-        originals = draw_circles(circles)
-        radii = tuple(circle.radius for circle in circles)
+        drawn = random_circles(size, np.random.default_rng(stream))
+        originals = draw_circles(drawn)
+        radii = tuple(circle.radius for circle in drawn)
         parts.append(Part(originals, decode(originals, preprocessing), radii))
     digests = [_digest(read(original)) for part in parts for original in part.originals]
-    return _dataset(parts, preprocessing, {"kind": "circles", "fingerprint": fingerprint(digests)})
+    return _dataset(parts, preprocessing, {"kind": "circles", "circles": circles, "fingerprint": fingerprint(digests)})
 
 
 def folder_dataset(folder: Path, seed: int, rate: float, warn: Callable[[str], None] = print) -> Dataset:

@@ -127,6 +127,7 @@ def _command(manifest: dict[str, Any]) -> str:
     options: dict[str, Any] = {}
     if data["kind"] == "circles":
         options["--count"] = data["train"]
+        options["--circles"] = data["circles"]
     else:
         options["--data"] = "FOLDER"
     options["--output"] = f"model_artifacts/{manifest['name']}"
