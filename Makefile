@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test coverage test-browser test-container test-fuzz test-integrations test-kubernetes test-ray test-replicas test-retraining fuzz soak bench bench-serving bench-scoring bench-reduction bench-training bench-detection bench-gate bench-ray bench-scaling example-digits train lint format lock clean
+.PHONY: help run test coverage test-browser test-container test-fuzz test-integrations test-kubernetes test-ray test-replicas test-retraining fuzz soak bench bench-serving bench-scoring bench-reduction bench-training bench-detection bench-gate bench-ray bench-scaling example-digits train tutorial lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -140,6 +140,9 @@ test-retraining: .venv-dev/.installed  ## Train the default artifact anew, and c
 # `make train DATA=FOLDER OUTPUT=ARTIFACT TRAIN="--anomalies BAD"`: your own images; without DATA the default artifact.
 train: .venv-dev/.installed  ## Train on DATA into OUTPUT, with the options of TRAIN; without DATA the default artifact
 	$(DEV) -m training $(if $(DATA),--data "$(DATA)") --output "$(or $(OUTPUT),model_artifacts/$(if $(DATA),mine,circles))" $(TRAIN)
+
+tutorial: .venv-dev/.installed  ## Make docs/tutorial.md and its pictures anew (a few minutes, one core)
+	OMP_NUM_THREADS=1 $(DEV) -m docs.tutorial
 
 .venv-dev/.benchmarks: .venv-dev/.installed
 	$(DEV) $(INSTALL) --editable '.[benchmarks]'
