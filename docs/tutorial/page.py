@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
+from PIL import Image
 
-from training.report.plots import png
+from training.report.plots import palette_png
 
 HERE = Path(__file__).parent
 
@@ -33,8 +35,12 @@ class Page:
         self.facts |= facts
 
     def draw(self, name: str, figure: Figure) -> None:
-        """Adds a picture."""
-        self.pictures[name] = png(figure)
+        """Adds a picture, as a small palette PNG; equal figures give equal bytes."""
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png")
+        with Image.open(buffer) as picture:
+            # More colours than a chart needs: greys of a reconstruction beside the colours of verdicts.
+            self.pictures[name] = palette_png(picture, colours=160)
 
     def write(self, folder: Path) -> None:
         """Writes `tutorial.md` and `tutorial/*.png` below `folder`; earlier pictures there are removed."""
@@ -58,6 +64,6 @@ def render(facts: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["loss"] = lambda value: f"{value:.4f}"
-    environment.filters["two"] = lambda value: f"{value:.2f}"
+    environment.filters["two"] = lambda value: f"{value:.2f}".replace("-0.00", "0.00")
     environment.filters["percent"] = lambda share: f"{100 * share:.1f}%"
     return environment.get_template("page.md.j2").render(**facts)

@@ -5,6 +5,7 @@ import numpy as np
 from docs.tutorial.page import Page
 from docs.tutorial.plain import SEVEN
 from training.data.dataset import Part
+from training.fitting.fit import FitSettings
 from training.model.autoencoders import Autoencoder, VariationalAutoencoder
 from training.tutorial import figures, measures
 from training.tutorial.lesson import (
@@ -23,41 +24,26 @@ PIXELS = 784
 
 def show_variational(page: Page, lesson: Lesson, part: Part, plain: Autoencoder) -> None:
     """The dense and the convolutional network, the order of their latents, and the scale of their losses."""
-    dense = _fitted("vae", lesson, part, lesson.variational_epochs)
-    convolutional = _fitted("cvae", lesson, part, lesson.variational_epochs)
-    _show_scale(page, lesson, part, dense)
+    dense, dense_losses = _fitted("vae", lesson, part, 3e-4)
+    convolutional, convolutional_losses = _fitted("cvae", lesson, part, 1e-3)
+    means, deviations = latent_distribution(dense, part.images)
+    page.state(
+        plateau_sum=PIXELS * measures.mean_image_loss(part.images),
+        plateau_entropy=PIXELS * measures.mean_image_entropy(part.images),
+        totals={"variational": dense_losses[-1], "convolutional VAE": convolutional_losses[-1]},
+        divergences={"variational": _divergence(dense, part), "convolutional VAE": _divergence(convolutional, part)},
+        vae_mean_spread=float(means.std()),
+        vae_deviation=float(np.median(deviations)),
+    )
     _show_order(page, part, plain, dense, convolutional)
     _show_drawings(page, part, dense, convolutional)
 
 
-def _fitted(
-    model: str, lesson: Lesson, part: Part, epochs: int, divergence_weight: float = 1.0
-) -> VariationalAutoencoder:
-    network = new_network(model, lesson.seed)
+def _fitted(model: str, lesson: Lesson, part: Part, learning_rate: float) -> tuple[VariationalAutoencoder, list[float]]:
+    network = new_network(model, lesson.seed, loss="bce")
     assert isinstance(network, VariationalAutoencoder)
-    network.divergence_weight = divergence_weight
-    fit_network(network, part.images, epochs, lesson.seed)
-    return network
-
-
-def _show_scale(page: Page, lesson: Lesson, part: Part, dense: VariationalAutoencoder) -> None:
-    """What a sum and a mean over pixels weigh beside the divergence, and what a mean does to the latent."""
-    averaged = _fitted("vae", lesson, part, lesson.epochs, divergence_weight=PIXELS)
-    drawn = redraw_images(dense, part.images)
-    pixel_mean = float(measures.image_losses(part.images, drawn.reconstructions).mean())
-    collapsed = redraw_images(averaged, part.images)
-    means, deviations = latent_distribution(dense, part.images)
-    page.state(
-        vae_pixel_sum=PIXELS * pixel_mean,
-        vae_pixel_mean=pixel_mean,
-        vae_divergence=_divergence(dense, part),
-        vae_mean_spread=float(means.std()),
-        vae_deviation=float(np.median(deviations)),
-        averaged_divergence=_divergence(averaged, part),
-        averaged_mean_spread=float(collapsed.latents.std()),
-        averaged_drawing_spread=float(collapsed.reconstructions.std(axis=0).mean()),
-        dense_drawing_spread=float(drawn.reconstructions.std(axis=0).mean()),
-    )
+    settings = FitSettings(learning_rate=learning_rate, loss="bce")
+    return network, fit_network(network, part.images, lesson.variational_epochs, lesson.seed, settings)
 
 
 def _show_order(

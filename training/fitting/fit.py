@@ -89,7 +89,7 @@ def objective(autoencoder: Autoencoder, targets: Tensor, loss: str, generator: G
         reconstructions = autoencoder.decode(mean + noise * (log_variance / 2).exp())
         pixels = _pixel_losses(reconstructions, targets, loss).sum(dim=(1, 2, 3))  # (N,)
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1) / 2  # (N,)
-        return (pixels + autoencoder.divergence_weight * divergence).mean()
+        return (pixels + divergence).mean()
     inputs = damaged(targets, generator) if isinstance(autoencoder, DenoisingAutoencoder) else targets
     return _pixel_losses(autoencoder(inputs), targets, loss).mean()
 

@@ -53,14 +53,7 @@ class PlainAutoencoder(Autoencoder):
 
 
 class VariationalAutoencoder(Autoencoder):
-    """Encodes to a normal distribution: the body feeds one head for its mean and one for its log-variance.
-
-    Attributes:
-        divergence_weight: Of the Kullback-Leibler divergence beside the sum over pixels, in fitting; 784 has the
-            effect of a mean over pixels.
-    """
-
-    divergence_weight = 1.0
+    """Encodes to a normal distribution: the body feeds one head for its mean and one for its log-variance."""
 
     def __init__(self, body: nn.Module, features: int, latent_size: int, decoder: nn.Module) -> None:
         super().__init__(body, decoder)

@@ -31,7 +31,7 @@ def image_rows(
     columns = max(len(images) for images in rows.values())
     heights = _TILE_INCHES * (len(rows) + between * (len(rows) - 1))
     above, below = (_CAPTION_INCHES if captions else 0.08), (_CAPTION_INCHES if notes or between > 0.2 else 0.08)
-    left = 0.95 if any(rows) else 0.08
+    left = 0.3 + 0.085 * max(len(line) for name in rows for line in name.split("\n")) if any(rows) else 0.08
     figure = _loose_figure(left + 1.08 * _TILE_INCHES * columns, heights + above + below)
     panels = figure.subplots(len(rows), columns, squeeze=False)
     width, height = figure.get_size_inches()
@@ -105,7 +105,7 @@ def latent_radius(radii: Sequence[float], latents: Mapping[str, NDArray[np.float
 
 def loss_histogram(losses: NDArray[np.float32], threshold: float, others: Mapping[str, float]) -> Figure:
     """The losses of circles, the threshold that they set, and the losses of single other images."""
-    figure, axes = _plot("Loss: circles, and what is none", "loss (log scale)", "circles")
+    figure, axes = _plot("Losses of circles and of other images", "loss (log scale)", "circles")
     reach = [float(losses.min()), float(losses.max()), threshold, *others.values()]
     low, high = 0.8 * min(reach), 1.6 * max(reach)
     axes.hist(losses, np.geomspace(low, high, 70).tolist(), color=NORMAL, alpha=0.6, label=f"{len(losses)} circles")
@@ -119,7 +119,7 @@ def loss_histogram(losses: NDArray[np.float32], threshold: float, others: Mappin
     ticks = [tick for tick in (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if low < tick < high]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper right")
     return figure
 
 

@@ -33,7 +33,7 @@ class Lesson:
     seed: int
     circles: int = 1000
     epochs: int = 10
-    variational_epochs: int = 30
+    variational_epochs: int = 12
     calibration_circles: int = 2000
     test_circles: int = 1000
     family_images: int = 100

@@ -15,6 +15,12 @@ def mean_image_loss(images: NDArray[np.float32]) -> float:
     return float(image_losses(images, images.mean(axis=0)).mean())
 
 
+def mean_image_entropy(images: NDArray[np.float32]) -> float:
+    """The mean binary cross-entropy of a pixel, in nats, if every image is answered with the mean of all."""
+    mean = images.mean(axis=0, dtype=np.float64).clip(1e-7, 1 - 1e-7)
+    return float(-(mean * np.log(mean) + (1 - mean) * np.log(1 - mean)).mean())
+
+
 def rank_correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     """Spearman's correlation of two rows of numbers without ties, in [-1, 1]."""
     first_ranks, second_ranks = (np.argsort(np.argsort(values)) for values in (first, second))
