@@ -5,8 +5,8 @@ import numpy as np
 from docs.tutorial.page import Page
 from docs.tutorial.plain import SEVEN
 from training.data.dataset import Part
-from training.fitting.fit import FitSettings
 from training.model.autoencoders import Autoencoder, VariationalAutoencoder
+from training.plan import FitSettings
 from training.tutorial import figures, measures
 from training.tutorial.lesson import (
     Lesson,
