@@ -98,6 +98,16 @@ class Settings(BaseSettings):
     unjudged: str = Field(
         "", description="Routes of the classifier that carry no image: `METHOD /path`, `*` at its end, with commas."
     )
+    tensor_layout: Literal["nchw", "nhwc"] = Field(
+        "nchw", description="Of tensors and lists of numbers with colours that GATE_IMAGE_AT declares."
+    )
+    tensor_mean: str = Field(
+        "0", description="What a classifier's clients subtract from levels in [0, 1]: one number, or three with commas."
+    )
+    tensor_std: str = Field("1", description="What they divide by then: one number, or three with commas.")
+    numbers_range: str = Field(
+        "", description="Lists of numbers at a declared `json:` place: those for black and for white, such as 0,255."
+    )
     forward: Literal["original", "judged"] = Field(
         "original",
         description="What a classifier gets: the request's own bytes, or one that the gate writes, with plain PNGs.",

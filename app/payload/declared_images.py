@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from app.errors import MalformedRequest, Refusal, UnsupportedFormat
 from app.payload.base64_text import decode_image_text, text_of
 from app.payload.found_images import Images, shown
 from app.payload.json_body import folded
 from app.payload.multipart import Part
+from app.payload.number_images import NumberFormat
 from app.payload.parsed_body import Document, Form, Inference, ParsedBody, RawBody, UrlForm
 from app.payload.places import BodyPlace, FormPlace, JsonPlace, Place, Places, TensorPlace
 from app.payload.request_images import INPUT_KEYS, add_elements
@@ -34,13 +37,13 @@ def find_declared(places: Places, query: UrlForm, body: ParsedBody) -> Images:
         if any(map(may_begin_image, decodings(text))):
             raise UnsupportedFormat(f"Query parameter `{shown(name)}`: a text that begins like an image.")
     for place in places.declared:
-        _add_place(found, place, body)
+        _add_place(found, place, body, places.numbers)
     if not found.count:
         raise MalformedRequest(f"There is no image at `{places}`, where GATE_IMAGE_AT says that requests carry it.")
     return found
 
 
-def _add_place(found: Images, place: Place, body: ParsedBody) -> None:
+def _add_place(found: Images, place: Place, body: ParsedBody, numbers: NumberFormat) -> None:
     match place, body:
         case BodyPlace(), RawBody():
             found.add_file(body.data, "The body", body.replace)
@@ -53,12 +56,12 @@ def _add_place(found: Images, place: Place, body: ParsedBody) -> None:
         case JsonPlace(), Document():
             root = [body.value]
             for container, key, path in _matches(root, 0, place.keys, ""):
-                _add_value(found, container, key, f"`{path}`" if path else "The document")
+                _add_value(found, container, key, f"`{path}`" if path else "The document", numbers)
             body.value = root[0]
         case TensorPlace(), Inference():
-            _add_tensors(found, place, body.request)
+            _add_tensors(found, place, body.request, numbers)
         case TensorPlace(), Document():
-            _add_tensors(found, place, parse_inference_request(body.value, b""))
+            _add_tensors(found, place, parse_inference_request(body.value, b""), numbers)
 
 
 def _add_part(found: Images, part: Part) -> None:
@@ -106,8 +109,14 @@ def _matches(container: Any, key: Any, keys: tuple[str | None, ...], path: str) 
                 yield from _matches(value, field, tuple(rest), below)
 
 
-def _add_value(found: Images, container: Any, key: Any, place: str) -> None:
+def _add_value(found: Images, container: Any, key: Any, place: str, numbers: NumberFormat) -> None:
     value = container[key]
+    if isinstance(value, list):
+        try:
+            found.add_tensor(numbers.list_image(value), place)
+        except Refusal as refusal:
+            raise refusal.at(place) from refusal
+        return
     if not isinstance(value, str):
         raise UnsupportedFormat(f"{place}: an image is a string of base64, or a data: URL.")
 
@@ -117,25 +126,29 @@ def _add_value(found: Images, container: Any, key: Any, place: str) -> None:
     found.add_file(_decoded(value, place), place, replace)
 
 
-def _add_tensors(found: Images, place: TensorPlace, request: InferenceRequest) -> None:
+def _add_tensors(found: Images, place: TensorPlace, request: InferenceRequest, numbers: NumberFormat) -> None:
     for tensor in request.inputs:
         if folded(tensor.name) == folded(place.name):
-            _add_tensor(found, tensor, f"Input `{shown(tensor.name)}`")
+            _add_tensor(found, tensor, f"Input `{shown(tensor.name)}`", numbers)
 
 
-def _add_tensor(found: Images, tensor: Tensor, place: str) -> None:
+def _add_tensor(found: Images, tensor: Tensor, place: str, numbers: NumberFormat) -> None:
     if tensor.fields.keys() - INPUT_KEYS:
         raise MalformedRequest(f"{place}: a key that inputs do not have.")
     Unjudged().add_json(tensor.fields.get("parameters", {}), f"{place}, `parameters`")
     if tensor.datatype == "BYTES":
         add_elements(found, tensor, place)
-    elif holds_images(tensor):
-        try:
+        return
+    try:
+        if numbers.is_plain and holds_images(tensor):
             found.add_tensor(tensor_images(tensor), place)
-        except Refusal as refusal:
-            raise refusal.at(place) from refusal
-    else:
-        raise UnsupportedFormat(f"{place}: {tensor.datatype} of this shape cannot be judged.")
+        elif isinstance(tensor.data, np.ndarray):
+            numbers.check_channels(tensor.shape)
+            found.add_tensor(numbers.tensor_images(tensor.datatype, tensor.shape, tensor.data), place)
+        else:
+            raise UnsupportedFormat(f"{shown(tensor.datatype)} cannot be judged.")
+    except Refusal as refusal:
+        raise refusal.at(place) from refusal
 
 
 def _decoded(text: str, place: str) -> bytes:

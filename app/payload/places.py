@@ -1,9 +1,10 @@
 """Where a classifier's requests carry their images, as GATE_IMAGE_AT says, and which carry none (GATE_UNJUDGED)."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.payload.json_body import folded
+from app.payload.number_images import NumberFormat, read_number_format
 from app.settings import Settings, SettingsError
 
 _METHOD_AND_PATH = re.compile(r"([A-Z]+|\*) (/[!-~]*)")
@@ -90,10 +91,12 @@ class Places:
     Attributes:
         declared: Where images are; empty for `auto`, which searches for them everywhere.
         unjudged: Requests that carry none.
+        numbers: What numbers in a declared place mean.
     """
 
     declared: tuple[Place, ...] = ()
     unjudged: tuple[UnjudgedRoute, ...] = ()
+    numbers: NumberFormat = field(default_factory=NumberFormat)
 
     def __str__(self) -> str:
         return ",".join(map(str, self.declared)) or "auto"
@@ -104,7 +107,7 @@ class Places:
 
 
 def read_places(settings: Settings) -> Places:
-    """Reads both settings.
+    """Reads these settings, and those that describe numbers.
 
     Raises:
         SettingsError: One cannot be understood; the message names it.
@@ -112,7 +115,7 @@ def read_places(settings: Settings) -> Places:
     declared = settings.image_at.strip()
     places = () if declared in ("auto", "") else tuple(_place(one.strip()) for one in declared.split(","))
     routes = tuple(_route(one.strip()) for one in settings.unjudged.split(",") if one.strip())
-    return Places(places, routes)
+    return Places(places, routes, read_number_format(settings))
 
 
 def _place(text: str) -> Place:

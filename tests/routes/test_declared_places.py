@@ -1,9 +1,11 @@
 """GATE_IMAGE_AT and GATE_UNJUDGED: only the declared place is judged, it has to be there, and the rest passes."""
 
 import base64
+import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -209,3 +211,32 @@ def test_unjudged_route_passes_with_verdict_none(make_client: MakeClient, classi
 def test_health_checks_pass_in_every_mode(make_client: MakeClient, classifier: FakeClassifier, image_at: str) -> None:
     client = make_client(classifier_url=classifier.url, image_at=image_at)
     assert client.get("/v1/gate/v2/models/m/versions/1/ready?verbose=true").headers["x-gate-verdict"] == "none"
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "FP16", "UINT8"])
+def test_tensor_of_a_classifier_is_judged_where_it_is_declared(
+    make_client: MakeClient, classifier: FakeClassifier, datatype: str
+) -> None:
+    """Such as Triton's FP32 [1,3,224,224], normalised."""
+    settings = {} if datatype == "UINT8" else {"tensor_mean": "0.5", "tensor_std": "0.25"}
+    client = make_client(classifier_url=classifier.url, image_at="tensor:pixels", **settings)
+    for levels, status in ((np.ones((224, 224)), 200), (np.zeros((224, 224)), 422)):
+        values = levels * 255 if datatype == "UINT8" else (levels - 0.5) / 0.25
+        dtype = {"FP32": "<f4", "FP16": "<f2", "UINT8": "u1"}[datatype]
+        data = np.broadcast_to(values, (1, 3, 224, 224)).astype(dtype).tobytes()
+        pixels = {"name": "pixels", "shape": [1, 3, 224, 224], "datatype": datatype}
+        document = json.dumps({"inputs": [{**pixels, "parameters": {"binary_data_size": len(data)}}]}).encode()
+        headers = {"inference-header-content-length": str(len(document))}
+        response = client.post("/v1/gate/v2/models/m/infer", content=document + data, headers=headers)
+        assert response.status_code == status, response.text
+
+
+def test_lists_of_numbers_are_judged_where_they_are_declared(
+    make_client: MakeClient, classifier: FakeClassifier
+) -> None:
+    client = make_client(classifier_url=classifier.url, image_at="json:/instances/*", numbers_range="0,255")
+    normal = np.full((28, 28), 255).tolist()
+    assert client.post("/v1/gate/", json={"instances": [normal, normal]}).status_code == 200
+    assert client.post("/v1/gate/", json={"instances": [normal, np.zeros((50, 40)).tolist()]}).status_code == 422
+    assert client.post("/v1/gate/", json={"instances": [normal, [[300] * 28] * 28]}).status_code == 400
+    assert len(classifier.requests) == 1
