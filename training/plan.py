@@ -16,6 +16,9 @@ IMAGES_PER_FAMILY = 100
 # more than a large one needs.
 _PASSES, _LEAST_STEPS, _MOST_STEPS = 40, 5_000, 20_000
 
+# What one scene of a folder is: see `training.data.folder.group`.
+GroupBy = Literal["likeness", "folder", "name-prefix", "none"]
+
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
@@ -58,6 +61,7 @@ class Plan:
         seed: Of the data, the weights and the fitting.
         target_false_positive_rate: In (0, 1).
         data: A folder of images; None draws circles.
+        group_by: What one scene of the folder is; all its images stay in one part.
         anomalies: A folder of the user's own bad examples; only the report looks at them.
         count: Circles to train on.
         calibration_count: Circles to calibrate on.
@@ -75,6 +79,7 @@ class Plan:
     seed: int = 0
     target_false_positive_rate: float = 0.01
     data: Path | None = None
+    group_by: GroupBy = "likeness"
     anomalies: Path | None = None
     count: int = 1000
     calibration_count: int = CALIBRATION_CIRCLES
@@ -127,6 +132,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         seed=options.seed,
         target_false_positive_rate=options.target_false_positive_rate,
         data=options.data,
+        group_by=options.group_by,
         anomalies=options.anomalies,
         count=options.count or defaults.circles,
     )
