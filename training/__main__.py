@@ -96,6 +96,13 @@ def _parser(prog: str = "python -m training") -> argparse.ArgumentParser:
     add("--batch-size", type=_count, help="images a step (default: by model)")
     add("--learning-rate", type=_learning_rate, help="of Adam (default: by model)")
     add("--target-false-positive-rate", type=_rate, default=0.01, metavar="RATE", help="in (0, 1) (default: 0.01)")
+    add(
+        "--confidence",
+        type=_rate,
+        metavar="SHARE",
+        help="such as 0.95: promise that the rate holds with this confidence for the images at hand "
+        "(default: that it holds on average)",
+    )
     return parser
 
 

@@ -60,6 +60,7 @@ class Plan:
         variants: The permitted ways of sending a normal image.
         seed: Of the data, the weights and the fitting.
         target_false_positive_rate: In (0, 1).
+        confidence: With which it holds for the calibration set at hand, in (0, 1); None promises it on average.
         data: A folder of images; None draws circles.
         group_by: What one scene of the folder is; all its images stay in one part.
         anomalies: A folder of the user's own bad examples; only the report looks at them.
@@ -78,6 +79,7 @@ class Plan:
     variants: tuple[Variant, ...] = (ORIGINAL,)
     seed: int = 0
     target_false_positive_rate: float = 0.01
+    confidence: float | None = None
     data: Path | None = None
     group_by: GroupBy = "likeness"
     anomalies: Path | None = None
@@ -131,6 +133,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         variants=options.variants or parse_variants(defaults.variants),
         seed=options.seed,
         target_false_positive_rate=options.target_false_positive_rate,
+        confidence=options.confidence,
         data=options.data,
         group_by=options.group_by,
         anomalies=options.anomalies,

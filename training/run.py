@@ -50,12 +50,13 @@ def train(plan: Plan) -> Artifact:
         ArtifactError: `plan.output` holds something else, or the artifact does not load.
     """
     check_replaceable(plan.output)
+    rate, confidence = plan.target_false_positive_rate, plan.confidence
     if plan.data is None:
-        promise = make_promise(plan.calibration_count, plan.target_false_positive_rate)
+        promise = make_promise(plan.calibration_count, rate, confidence=confidence)
         dataset = circle_dataset(plan.count, plan.seed, plan.calibration_count, plan.test_count)
     else:
-        dataset = folder_dataset(plan.data, plan.seed, plan.target_false_positive_rate, group_by=plan.group_by)
-        promise = make_promise(len(dataset.calibration.images), plan.target_false_positive_rate)
+        dataset = folder_dataset(plan.data, plan.seed, rate, confidence, plan.group_by)
+        promise = make_promise(len(dataset.calibration.images), rate, confidence=confidence)
     anomalies = draw_families(plan.family_count, dataset.preprocessing)
     if plan.anomalies:
         anomalies[YOUR_ANOMALIES] = decode_folder(plan.anomalies, dataset.preprocessing)[1]

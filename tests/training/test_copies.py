@@ -146,4 +146,4 @@ def test_too_few_scenes_are_refused_however_many_the_images(tmp_path):
     save_shots(tmp_path / "bursts", shots_of(written_digits(100)))
     with pytest.raises(TrainingError, match=r"500 different readable images of \d+ scenes\..* at least 396: 99 for"):
         folder_dataset(tmp_path / "bursts", 0, 0.01, tell=lambda _: None)
-    assert len(folder_dataset(tmp_path / "bursts", 0, 0.01, "none").calibration.images) == 125
+    assert len(folder_dataset(tmp_path / "bursts", 0, 0.01, group_by="none").calibration.images) == 125

@@ -29,7 +29,14 @@ _MOST_NAMES = 20
 Tell = Callable[[str], None]
 
 
-def folder_dataset(folder: Path, seed: int, rate: float, group_by: GroupBy = "likeness", tell: Tell = print) -> Dataset:
+def folder_dataset(
+    folder: Path,
+    seed: int,
+    rate: float,
+    confidence: float | None = None,
+    group_by: GroupBy = "likeness",
+    tell: Tell = print,
+) -> Dataset:
     """Reads every image under `folder`, and splits its scenes by `seed`: 60% train, 25% calibration, 15% test.
 
     A scene is an image with its near-copies (`training.data.copies`); in most folders each image is a scene.
@@ -40,6 +47,7 @@ def folder_dataset(folder: Path, seed: int, rate: float, group_by: GroupBy = "li
         folder: Searched with all folders inside; hidden files and folders are left out.
         seed: Of the split, which depends on contents alone: names count only where they say what one scene is.
         rate: The false-positive rate that the calibration part must be able to promise.
+        confidence: With which it must promise it; None for on average.
         group_by: What one scene is.
         tell: Gets a line for each file that is skipped, and one for copies and for near-copies.
 
@@ -49,7 +57,8 @@ def folder_dataset(folder: Path, seed: int, rate: float, group_by: GroupBy = "li
     found = _read(folder, tell)
     digests = sorted(found.paths)
     paths = [found.paths[digest] for digest in digests]
-    _check_enough(len(paths), len(paths), rate, folder)
+    least = least_calibration_size(rate, confidence)
+    _check_enough(len(paths), len(paths), least, rate, folder)
     preprocessing = Preprocessing(background=_background(found.images))
     if preprocessing == Preprocessing():
         images = np.stack([found.images[digest] for digest in digests])
@@ -57,7 +66,7 @@ def folder_dataset(folder: Path, seed: int, rate: float, group_by: GroupBy = "li
         images = decode(paths, preprocessing)
     scenes = group(images, paths, group_by)
     _tell_scenes(scenes, group_by, tell)
-    _check_enough(len(np.unique(scenes)), len(paths), rate, folder)
+    _check_enough(len(np.unique(scenes)), len(paths), least, rate, folder)
     parts = [Part([paths[row] for row in rows], images[rows]) for rows in split(scenes, seed)]
     description = {
         "kind": "folder",
@@ -65,6 +74,7 @@ def folder_dataset(folder: Path, seed: int, rate: float, group_by: GroupBy = "li
         "skipped": found.skipped,
         "duplicates": found.duplicates,
         "near_copies": len(paths) - len(np.unique(scenes)),
+        "group_by": group_by,
     }
     return assemble(parts, preprocessing, description)
 
@@ -181,8 +191,7 @@ def _by_number(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"([0-9]+)", name)]
 
 
-def _check_enough(scenes: int, count: int, rate: float, folder: Path) -> None:
-    needed_calibration = least_calibration_size(rate)
+def _check_enough(scenes: int, count: int, needed_calibration: int, rate: float, folder: Path) -> None:
     # The smallest counts that give every part something: 4 / 0.15 test images, and the calibration share.
     needed = max(math.ceil(needed_calibration / CALIBRATION_SHARE), math.ceil(4 / TEST_SHARE))
     if scenes < needed:
