@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from training.data.variants import Variant, parse_variants
-from training.plan import DEFAULTS, make_plan
+from training.plan import DEFAULTS, GroupBy, make_plan
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m training") -> int:
@@ -70,6 +70,13 @@ def _parser(prog: str = "python -m training") -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--data", type=Path, metavar="FOLDER", help="normal images, nested folders too (default: drawn circles)")
+    add(
+        "--group-by",
+        choices=get_args(GroupBy),
+        default="likeness",
+        help="which images show one scene, and so stay in one part and count once: those that look like near-copies "
+        "(the default), those of one folder, those whose names differ in the last number alone, or none",
+    )
     add("--anomalies", type=Path, metavar="FOLDER", help="bad examples of yours: the report says how many are found")
     add("--output", type=Path, metavar="FOLDER", help="the artifact (default: model_artifacts/NAME)")
     add("--name", type=_name, help="what clients see (default: the output folder's name, or the data's)")
@@ -90,6 +97,13 @@ def _parser(prog: str = "python -m training") -> argparse.ArgumentParser:
     add("--batch-size", type=_count, help="images a step (default: by model)")
     add("--learning-rate", type=_learning_rate, help="of Adam (default: by model)")
     add("--target-false-positive-rate", type=_rate, default=0.01, metavar="RATE", help="in (0, 1) (default: 0.01)")
+    add(
+        "--confidence",
+        type=_rate,
+        metavar="SHARE",
+        help="such as 0.95: promise that the rate holds with this confidence for the images at hand "
+        "(default: that it holds on average)",
+    )
     return parser
 
 

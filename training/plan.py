@@ -16,6 +16,9 @@ IMAGES_PER_FAMILY = 100
 # more than a large one needs.
 _PASSES, _LEAST_STEPS, _MOST_STEPS = 40, 5_000, 20_000
 
+# What one scene of a folder is: see `training.data.folder.group`.
+GroupBy = Literal["likeness", "folder", "name-prefix", "none"]
+
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
@@ -57,7 +60,9 @@ class Plan:
         variants: The permitted ways of sending a normal image.
         seed: Of the data, the weights and the fitting.
         target_false_positive_rate: In (0, 1).
+        confidence: With which it holds for the calibration set at hand, in (0, 1); None promises it on average.
         data: A folder of images; None draws circles.
+        group_by: What one scene of the folder is; all its images stay in one part.
         anomalies: A folder of the user's own bad examples; only the report looks at them.
         circles: How drawn circles are brought to 28x28 pixels.
         count: Circles to train on.
@@ -75,7 +80,9 @@ class Plan:
     variants: tuple[Variant, ...] = (ORIGINAL,)
     seed: int = 0
     target_false_positive_rate: float = 0.01
+    confidence: float | None = None
     data: Path | None = None
+    group_by: GroupBy = "likeness"
     anomalies: Path | None = None
     circles: Literal["tutorial", "smooth"] = "smooth"
     count: int = 1000
@@ -131,7 +138,9 @@ def make_plan(options: argparse.Namespace) -> Plan:
         variants=options.variants or parse_variants(defaults.variants),
         seed=options.seed,
         target_false_positive_rate=options.target_false_positive_rate,
+        confidence=options.confidence,
         data=options.data,
+        group_by=options.group_by,
         anomalies=options.anomalies,
         circles=options.circles or defaults.reduction,
         count=options.count or defaults.circles,

@@ -23,7 +23,8 @@ from app.detection.artifact import (
 )
 from app.detection.detector import Detector
 from app.detection.promise import make_promise
-from training.data.dataset import Dataset, Part, circle_dataset, decode_folder, decode_variants, folder_dataset
+from training.data.dataset import Dataset, Part, circle_dataset, decode_variants
+from training.data.folder import decode_folder, folder_dataset
 from training.data.variants import SAME_PIXELS
 from training.fitting.calibrate import calibrate, uncalibrated_detector
 from training.fitting.evaluate import draw_families, evaluate
@@ -49,15 +50,16 @@ def train(plan: Plan) -> Artifact:
         ArtifactError: `plan.output` holds something else, or the artifact does not load.
     """
     check_replaceable(plan.output)
+    rate, confidence = plan.target_false_positive_rate, plan.confidence
     if plan.data is None:
-        promise = make_promise(plan.calibration_count, plan.target_false_positive_rate)
+        promise = make_promise(plan.calibration_count, rate, confidence=confidence)
         dataset = circle_dataset(plan.count, plan.seed, plan.calibration_count, plan.test_count, plan.circles)
     else:
-        dataset = folder_dataset(plan.data, plan.seed, plan.target_false_positive_rate)
-        promise = make_promise(len(dataset.calibration.images), plan.target_false_positive_rate)
+        dataset = folder_dataset(plan.data, plan.seed, rate, confidence, plan.group_by)
+        promise = make_promise(len(dataset.calibration.images), rate, confidence=confidence)
     anomalies = draw_families(plan.family_count, dataset.preprocessing)
     if plan.anomalies:
-        anomalies[YOUR_ANOMALIES] = decode_folder(plan.anomalies, dataset.preprocessing)
+        anomalies[YOUR_ANOMALIES] = decode_folder(plan.anomalies, dataset.preprocessing)[1]
     model, epoch_losses = _fit(plan, dataset)
 
     def fill(folder: Path) -> dict[str, Any]:

@@ -50,11 +50,14 @@ class Promise(_Record):
     """What the threshold guarantees, in numbers and in words.
 
     Attributes:
-        target_false_positive_rate: The mean rate over calibration sets, in (0, 1).
+        target_false_positive_rate: What was asked for, in (0, 1): the mean rate over calibration sets, or with a
+            `confidence` the rate that holds for this calibration set.
         rate_with_90_percent_confidence: With this calibration set the true rate is at most this, in 90 of 100 cases.
         calibration_size: Images per variant.
         rank: The threshold is the rank-th smallest calibration score.
         words: The same for people.
+        mean_false_positive_rate: What the rank gives on average; below the target, since ranks are whole numbers.
+        confidence: With which the target holds for this calibration set; None if it holds on average.
     """
 
     target_false_positive_rate: float
@@ -62,6 +65,8 @@ class Promise(_Record):
     calibration_size: int
     rank: int
     words: str
+    mean_false_positive_rate: float | None = None
+    confidence: float | None = None
 
 
 class RecalibratedFrom(_Record):

@@ -26,7 +26,8 @@ class Detection(NamedTuple):
         reconstruction: (28, 28), what the network redrew, grey levels in [0, 1].
         loss: Mean squared error between image and reconstruction.
         score: What is compared with the threshold; higher is odder. Not a number for an image that was none.
-        p_value: Share of normal images at least as odd, in (0, 1]; of all variants the largest.
+        p_value: Rank among the calibration scores, in (0, 1], the largest over all variants: P(p_value <= t) <= t for
+            normal images, and usually far less, so that it bounds the share of normal images at least as odd.
         is_anomaly: The verdict.
         views: (views,) values behind the score, in the manifest's order.
     """

@@ -16,6 +16,12 @@ from app.judging.judge import Judgement
 
 _PIXELS = "28 rows of 28 grey levels in [0, 1]"
 
+_P_VALUE = (
+    "Rank of the score among the calibration scores, (1 + those at least as high) / (n + 1), the largest over the "
+    "permitted ways of sending. For normal images P(p_value <= t) <= t; since it is the largest, usually far less: it "
+    "is a bound, not the share of normal images that are at least as odd."
+)
+
 
 class ModelVersion(BaseModel):
     name: str = Field(examples=["circles"])
@@ -29,7 +35,7 @@ class Reason(BaseModel):
 
     name: str
     value: float | None = Field(description="Higher is odder; null if it is not a number.")
-    p_value: float = Field(description="Share of normal images at least as odd in this respect.")
+    p_value: float = Field(description="As the prediction's p_value, in this respect alone.")
     sentence: str
 
 
@@ -38,7 +44,7 @@ class Prediction(BaseModel):
     loss: float | None = Field(description="Mean squared error between the 28x28 image and its reconstruction.")
     score: float | None = Field(description="What is compared with the threshold; higher is odder.")
     threshold: float = Field(description="The largest score accepted.")
-    p_value: float = Field(gt=0, le=1, description="Share of normal images at least as odd.")
+    p_value: float = Field(gt=0, le=1, description=_P_VALUE)
     model: ModelVersion
     reconstruction: list[list[float]] | str | None = Field(
         None, description=f"What the network redrew: {_PIXELS}, or a base64 PNG; left out when not wanted."

@@ -27,7 +27,7 @@ class Row(NamedTuple):
         is_anomaly: The verdict.
         loss: Mean squared error between the 28x28 image and its reconstruction; None if it is not a number.
         score: What is compared with the threshold; None, of an anomaly, if it is not a number.
-        p_value: Share of normal images at least as odd, in (0, 1].
+        p_value: Bound on the share of normal images at least as odd, in (0, 1].
         model: Version of the artifact that judged.
         error: Stable name of the problem: the last part of the `type` that the service would send, or
             "unreadable-file", which only a file on a disk can be.

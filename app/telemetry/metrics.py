@@ -70,13 +70,17 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
-        self._evidence = Gauge(
+        self._evidence = self._evidence_gauge(
             "gate_drift_evidence_log10",
-            "log10 of the evidence that images differ from the calibration images, refused ones included. "
-            "While they do not, a value of e is reached once in 10^e images of a worker on average, or more rarely. "
-            "The largest of all workers.",
-            registry=registry,
-            multiprocess_mode="livemax",
+            "log10 of the evidence that the traffic is odder than the calibration images, refused images included.",
+        )
+        self._admitted_evidence = self._evidence_gauge(
+            "gate_drift_admitted_evidence_log10",
+            "log10 of the evidence that the images that are admitted are odder than the calibration images.",
+        )
+        self._sameness = self._evidence_gauge(
+            "gate_drift_sameness_log10",
+            "log10 of the evidence that images are more alike than the calibration images, such as one that repeats.",
         )
         self._kept = Counter(
             "gate_kept",
@@ -96,7 +100,7 @@ class Metrics:
             registry=registry,
         )
         self._detector: Detector | None = None
-        self._drift = Drift(calibration_size=1)
+        self._drift: Drift | None = None
 
     def observe(self, scope: Scope, status: int, seconds: float, problem: str) -> None:
         """Counts one request.
@@ -117,16 +121,25 @@ class Metrics:
         if problem:
             self.refused(problem)
 
-    def judged(self, detection: Detection, detector: Detector) -> None:
-        """Counts one image, and bets on its p-value if the artifact that judged it is still in use."""
+    def judged(self, detection: Detection, detector: Detector, is_traffic: bool = True) -> None:
+        """Counts one image, and bets on it if the artifact that judged it is still in use.
+
+        Args:
+            detection: Of the image.
+            detector: What judged it.
+            is_traffic: Whether it says anything about the traffic; what people try on the page does not.
+        """
         (self._anomaly if detection.is_anomaly else self._normal).inc()
         if detector.threshold > 0:
             ratio = detection.score / detector.threshold
             # min() would let NaN through, and a sum with NaN in it is NaN for ever.
             self._ratios.observe(ratio if ratio <= _MOST_RATIO else _MOST_RATIO)
-        if detector is self._detector:
-            self._drift.update(detection.p_value)
-            self._evidence.set(self._drift.evidence)
+        drift = self._drift
+        if drift is not None and detector is self._detector and is_traffic:
+            drift.update(detection.score, detection.loss, detection.p_value, detection.is_anomaly)
+            self._evidence.set(drift.every.evidence)
+            self._admitted_evidence.set(drift.admitted.evidence)
+            self._sameness.set(drift.sameness.evidence)
 
     def forwarded(self, verdict: str) -> None:
         """Counts one request that the gate let pass; `verdict` is that of `app.routes.gate.Report`."""
@@ -167,8 +180,18 @@ class Metrics:
             self._info(self._detector).set(0)
         self._detector = detector
         self._info(detector).set(1)
-        self._evidence.set(0)
-        self._drift = Drift(detector.artifact.manifest.promise.calibration_size)
+        for gauge in (self._evidence, self._admitted_evidence, self._sameness):
+            gauge.set(0)
+        self._drift = Drift(detector.artifact.calibration, detector.threshold)
 
     def _info(self, detector: Detector) -> Gauge:
         return self._model_info.labels(detector.artifact.manifest.name, detector.artifact.version)
+
+    def _evidence_gauge(self, name: str, meaning: str) -> Gauge:
+        bound = (
+            "While nothing has changed, a value of e is reached once in 10^e images of a worker on average, or more "
+            "rarely. An image that repeats counts once. The largest of all workers."
+        )
+        if "sameness" in name:
+            bound = bound.replace(" An image that repeats counts once.", "")
+        return Gauge(name, f"{meaning} {bound}", registry=self.registry, multiprocess_mode="livemax")

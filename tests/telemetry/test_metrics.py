@@ -85,11 +85,31 @@ def test_the_artifact_that_judges_is_named(client: TestClient) -> None:
     assert samples(client)[f"gate_model_info{{{labels}}}"] == 1
 
 
-def test_drift_evidence_rises_with_refused_images(client: TestClient) -> None:
+def test_drift_evidence_rises_with_different_refused_images(client: TestClient) -> None:
     assert samples(client)["gate_drift_evidence_log10"] == 0
-    for _ in range(40):
+    for level in range(40):
+        client.post("/v1/predict", content=picture(level=level))
+    found = samples(client)
+    assert found["gate_drift_evidence_log10"] > 6
+    assert found["gate_drift_admitted_evidence_log10"] == 0
+
+
+def test_one_image_again_and_again_is_sameness_and_no_other_evidence(client: TestClient) -> None:
+    for _ in range(100):
         client.post("/v1/predict", content=BLACK)
-    assert samples(client)["gate_drift_evidence_log10"] > 6
+    found = samples(client)
+    assert found["gate_drift_evidence_log10"] < 2
+    assert found["gate_drift_sameness_log10"] > 6
+
+
+def test_what_is_no_traffic_is_counted_and_gives_no_evidence(client: TestClient) -> None:
+    metrics, detector = client.app.state.judge.metrics, client.app.state.judge.detector  # type: ignore[attr-defined]
+    for level in np.linspace(0, 0.1, 40):
+        detection = detector.detect(np.full((1, 28, 28), level, np.float32))[0]
+        metrics.judged(detection, detector, is_traffic=False)
+    found = samples(client)
+    assert found['gate_verdicts_total{verdict="anomaly"}'] == 40
+    assert found["gate_drift_evidence_log10"] == found["gate_drift_sameness_log10"] == 0
 
 
 def test_two_apps_in_one_process_count_apart(make_client: Callable[..., TestClient]) -> None:

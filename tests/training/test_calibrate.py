@@ -59,6 +59,42 @@ def test_promise_is_in_words_with_both_rates():
     assert "1000 images" in promise.words
 
 
+@pytest.mark.parametrize(("size", "rank"), [(99, 99), (1000, 991), (400, 390)])
+def test_any_confidence_is_a_quantile_of_the_beta_distribution(size, rank):
+    assert rate_with_confidence(size, rank, 0.95) == pytest.approx(beta.ppf(0.95, size + 1 - rank, rank), abs=1e-9)
+
+
+@pytest.mark.parametrize(("rate", "confidence", "least"), [(0.01, 0.95, 299), (0.05, 0.95, 59), (0.1, 0.9, 22)])
+def test_confidence_takes_more_images_and_says_how_many(rate, confidence, least):
+    assert least_calibration_size(rate, confidence) == least
+    assert make_promise(least, rate, confidence=confidence).rank == least
+    with pytest.raises(PromiseError, match=rf"with \d+% confidence: it takes at least {least}\."):
+        make_promise(least - 1, rate, confidence=confidence)
+
+
+@pytest.mark.parametrize(("size", "rate"), [(299, 0.01), (500, 0.01), (1000, 0.05)])
+def test_promised_confidence_is_kept_and_no_lower_rank_would_keep_it(size, rate):
+    """Of 1,000 calibration sets at most 5% give a true rate above the promise, up to chance in the thousand."""
+    rank = make_promise(size, rate, confidence=0.95).rank
+    generator = np.random.default_rng(size)
+    # Scores are uniform, so that the false-positive rate of a threshold is 1 - threshold.
+    rates = 1 - np.sort(generator.random((1000, size)))[:, rank - 1]
+    assert (rates > rate).mean() <= 0.05 + 2 * 0.007
+    assert beta.ppf(0.95, size + 2 - rank, rank - 1) > rate
+
+
+def test_promise_with_confidence_says_the_mean_rate_too():
+    promise = make_promise(1000, 0.01, confidence=0.95)
+    assert promise.confidence == 0.95
+    assert "at most 1% are refused, with 95% confidence" in promise.words
+    assert f"on average over such sets it is {100 * promise.mean_false_positive_rate:.3g}%" in promise.words
+
+
+def test_rounding_to_a_rank_is_said_where_it_changes_the_rate():
+    assert "5% was asked for; 38 images can only give steps, and 2.56% is given" in make_promise(38, 0.05).words
+    assert "asked" not in make_promise(1000, 0.01).words
+
+
 def test_promise_is_kept_on_average():
     """Over many calibration sets of 99, the share of new scores above the threshold is 5%, and 10% exceed the bound."""
     generator = np.random.default_rng(0)

@@ -1,12 +1,11 @@
-"""Normal images -> train, calibration and test: the tutorial's circles, or a folder of anyone's images."""
+"""Normal images -> train, calibration and test. Circles are drawn here; a folder is read by `training.data.folder`."""
 
 import hashlib
-import math
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from app.detection.folders import files_below, printable
 from app.detection.images import SIDE, Preprocessing, decode_image, open_image, to_large_grayscale
-from app.detection.promise import least_calibration_size
-from app.errors import Refusal, TooManyBytes, size_words
+from app.errors import TooManyBytes, size_words
 from app.settings import ACCEPTED_FORMATS, OPTIONAL_FORMATS
 from training.data.circles import REDUCTIONS, Reduction, draw_circles, random_circles
 from training.data.variants import Variant
-from training.errors import TrainingError
 from training.plan import CALIBRATION_CIRCLES, TEST_CIRCLES
 
 # A file in memory (a drawn circle) or on disk (read again when needed: a folder of photos may not fit).
 Original = bytes | Path
 
-# Of a folder; training gets the rest.
-CALIBRATION_SHARE, TEST_SHARE = 0.25, 0.15
 # The service's default, GATE_MAX_IMAGE_PIXELS: what it would refuse is no example of what it should accept.
 MAX_IMAGE_PIXELS = 25_000_000
 # And GATE_MAX_UPLOAD_BYTES: a video that lies in the folder is not read.
@@ -122,22 +116,6 @@ def decode_variants(
     return images
 
 
-def decode_folder(
-    folder: Path, preprocessing: Preprocessing, warn: Callable[[str], None] = print
-) -> NDArray[np.float32]:
-    """(N, 28, 28): every readable image under a folder; the others are listed and skipped.
-
-    Raises:
-        TrainingError: There is none.
-    """
-    if not folder.is_dir():
-        raise TrainingError(f"{folder} is not a folder of images.")
-    found = _read_folder(folder, warn)
-    if not found.paths:
-        raise TrainingError(f"{folder} holds no readable image.")
-    return decode(list(found.paths.values()), preprocessing)
-
-
 def fingerprint(digests: Sequence[str]) -> str:
     """SHA-256 over the sorted SHA-256 of every file: the same for the same images in any order, under any names."""
     return "sha256:" + hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
@@ -166,83 +144,20 @@ def circle_dataset(
         originals = draw_circles(drawn)
         radii = tuple(circle.radius for circle in drawn)
         parts.append(Part(originals, decode(originals, preprocessing), radii))
-    digests = [_digest(read(original)) for part in parts for original in part.originals]
-    return _dataset(parts, preprocessing, {"kind": "circles", "circles": circles, "fingerprint": fingerprint(digests)})
+    digests = [digest_of(read(original)) for part in parts for original in part.originals]
+    return assemble(parts, preprocessing, {"kind": "circles", "circles": circles, "fingerprint": fingerprint(digests)})
 
 
-def folder_dataset(folder: Path, seed: int, rate: float, warn: Callable[[str], None] = print) -> Dataset:
-    """Reads every image under `folder`, and splits them by `seed`: 60% train, 25% calibration, 15% test.
-
-    Args:
-        folder: Searched with all folders inside; hidden files and folders are left out.
-        seed: Of the split, which depends on contents alone, not on file names or their order.
-        rate: The false-positive rate that the calibration part must be able to promise.
-        warn: Gets a line for each file that is skipped.
-
-    Raises:
-        TrainingError: There is no such folder, or it holds too few images for `rate`.
-    """
-    if not folder.is_dir():
-        raise TrainingError(f"{folder} is not a folder of images.")
-    found = _read_folder(folder, warn)
-    _check_enough(len(found.paths), rate, folder)
-    digests = sorted(found.paths)
-    preprocessing = Preprocessing(background=_background(found.images))
-    order = np.random.default_rng(seed).permutation(len(digests))
-    calibration, test = (math.floor(len(digests) * share) for share in (CALIBRATION_SHARE, TEST_SHARE))
-    parts = []
-    for rows in (order[calibration + test :], order[:calibration], order[calibration : calibration + test]):
-        chosen = [digests[row] for row in rows]
-        originals = [found.paths[digest] for digest in chosen]
-        if preprocessing == Preprocessing():
-            parts.append(Part(originals, np.stack([found.images[digest] for digest in chosen])))
-        else:
-            parts.append(Part(originals, decode(originals, preprocessing)))
-    description = {"kind": "folder", "fingerprint": fingerprint(digests)}
-    return _dataset(parts, preprocessing, {**description, "skipped": found.skipped, "duplicates": found.duplicates})
-
-
-@dataclass(slots=True)
-class _Folder:
-    """What was found; equal files count once, since a copy in the test part would be no test."""
-
-    paths: dict[str, Path] = field(default_factory=dict)  # by digest
-    images: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # by digest, on the default background
-    skipped: int = 0
-    duplicates: int = 0
-
-
-def _read_folder(folder: Path, warn: Callable[[str], None]) -> _Folder:
-    found = _Folder()
-    with tqdm(_files(folder), unit="file", leave=False, disable=None) as bar:
-        for path in bar:
-            try:
-                content = _read_file(path)
-                digest = _digest(content)
-                if digest in found.paths:
-                    found.duplicates += 1
-                    continue
-                found.images[digest] = decode([content], Preprocessing())[0]
-                found.paths[digest] = path
-            except (OSError, Refusal) as error:
-                found.skipped += 1
-                why = error.detail if isinstance(error, Refusal) else error.strerror
-                warn(f"Skipped {printable(path.relative_to(folder))}: {why}")
-    return found
-
-
-def _dataset(parts: list[Part], preprocessing: Preprocessing, description: dict[str, Any]) -> Dataset:
+def assemble(parts: list[Part], preprocessing: Preprocessing, description: dict[str, Any]) -> Dataset:
+    """Train, calibration and test; their sizes are added to the description."""
     train, calibration, test = parts
     sizes = {"train": len(train.images), "calibration": len(calibration.images), "test": len(test.images)}
     return Dataset(train, calibration, test, preprocessing, {**description, **sizes})
 
 
-def _digest(content: bytes) -> str:
+def digest_of(content: bytes) -> str:
+    """SHA-256 in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
-
-
-def _files(folder: Path) -> list[Path]:
-    return [Path(path) for path in files_below(str(folder))]
 
 
 def _read_file(path: Path) -> bytes:
@@ -260,21 +175,3 @@ def _read_file(path: Path) -> bytes:
     if status.st_size > MAX_FILE_BYTES:
         raise TooManyBytes(f"The file has {size_words(status.st_size)}; at most {size_words(MAX_FILE_BYTES)} are read.")
     return path.read_bytes()
-
-
-def _check_enough(count: int, rate: float, folder: Path) -> None:
-    needed_calibration = least_calibration_size(rate)
-    # The smallest counts that give every part something: 4 / 0.15 test images, and the calibration share.
-    needed = max(math.ceil(needed_calibration / CALIBRATION_SHARE), math.ceil(4 / TEST_SHARE))
-    if count < needed:
-        raise TrainingError(
-            f"{folder} holds {count} different readable images. A false-positive rate of {rate:g} takes at least "
-            f"{needed}: {needed_calibration} for calibration, which gets {CALIBRATION_SHARE:.0%} of them. Add "
-            f"{needed - count}, or ask for a higher --target-false-positive-rate."
-        )
-
-
-def _background(images: dict[str, NDArray[np.float32]]) -> int:
-    """White or black, whichever the borders are nearer to, so that transparent images come out like the rest."""
-    borders = [np.concatenate((image[0], image[-1], image[:, 0], image[:, -1])) for image in images.values()]
-    return 255 if np.median(borders) >= 0.5 else 0

@@ -130,6 +130,7 @@ def _command(manifest: dict[str, Any]) -> str:
         options["--circles"] = data["circles"]
     else:
         options["--data"] = "FOLDER"
+        options["--group-by"] = data.get("group_by")
     options["--output"] = f"model_artifacts/{manifest['name']}"
     options["--model"] = architecture.name
     options["--latent-size"] = architecture.arguments["latent_size"]
@@ -140,6 +141,7 @@ def _command(manifest: dict[str, Any]) -> str:
     options["--batch-size"] = fit["batch_size"]
     options["--learning-rate"] = fit["learning_rate"]
     options["--target-false-positive-rate"] = manifest["promise"].target_false_positive_rate
+    options["--confidence"] = manifest["promise"].confidence
     options["--seed"] = manifest["seed"]
     words = [word for name, value in options.items() if value is not None for word in (name, f"{value}")]
     return "python -m training " + shlex.join(words)
