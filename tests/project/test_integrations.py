@@ -13,17 +13,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
+from PIL import Image
 
 from testing.fake_classifier import FakeClassifier
 from testing.paths import ROOT
-from testing.pictures import picture
+from testing.pictures import encoded, picture
+from testing.prepared_requests import prepared_requests
 
 EXAMPLES = ROOT / "examples"
 NORMAL, ANOMALY = picture(level=255), picture(level=0)
@@ -150,6 +152,17 @@ def test_nothing_passes_while_the_gate_is_down(example: str, classifier: FakeCla
     with running(nginx if "nginx" in example else envoy, port, tmp_path / "log") as front:
         assert httpx2.post(f"{front}/classify", content=NORMAL).status_code in (403, 502, 503)
     assert not classifier.requests
+
+
+def test_no_prepared_request_gets_past_a_proxy(front: str, classifier: FakeClassifier) -> None:
+    odd = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 40, (28, 28), np.uint8)))
+    host, _, port = front.removeprefix("http://").partition(":")
+    for request in prepared_requests(NORMAL, odd):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(request.raw())
+            with suppress(ConnectionResetError):
+                connection.recv(65536)
+        assert not classifier.requests, request.kind
 
 
 def white_and_black(datatype: str) -> np.ndarray[Any, Any]:
