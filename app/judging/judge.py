@@ -169,7 +169,6 @@ class Admission:
                 self._judge.metrics.refused(result.slug)
         return results
 
-    @traced("network")
     async def judge_pixels(self, images: Sequence[Pixels]) -> list[Judgement]:
         """Judges images that need no decoding, each to the same numbers as above.
 
@@ -182,6 +181,7 @@ class Admission:
         """Runs other blocking work of this request, such as parsing, in a thread."""
         return await self._decoder.run(work, self._patience)
 
+    @traced("network")
     async def _judge_pixels(self, images: Sequence[Pixels], contents: Sequence[Content]) -> list[Judgement]:
         if len(images) <= MOST_AT_ONCE:
             # Few images go with what other requests have waiting.
