@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -30,7 +31,7 @@ from app.routes.page import add_page
 from app.routes.review import add_review_page
 from app.routes.v1 import add_v1_routes
 from app.routes.v2 import add_v2_routes
-from app.settings import Settings, read_settings
+from app.settings import Settings, SettingsError, read_settings
 from app.telemetry.logs import configure_logging
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import read_tracing
@@ -50,7 +51,7 @@ class GateApp(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         routes = ExactRoutes(self.router)
-        stack = RequestMiddleware(routes, TokenCheck(self.state.settings.tokens), self.state.metrics)
+        stack = RequestMiddleware(routes, self.state.tokens, self.state.metrics)
         return stack if self.state.spans is None else self.state.spans.around(stack)
 
     def openapi(self) -> dict[str, Any]:
@@ -58,7 +59,7 @@ class GateApp(FastAPI):
             schema = super().openapi()
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
             schemas.setdefault("Problem", Problem.model_json_schema(ref_template="#/components/schemas/{model}"))
-            document_tokens(schema, bool(self.state.settings.tokens))
+            document_tokens(schema, self.state.tokens.shortest is not None)
             describe_api(schema, self.state.judge.current_detector())
         return super().openapi()
 
@@ -90,6 +91,7 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
         },  # its search for a provider, at every request; app.telemetry.tracing
     )
     app.state.settings = settings
+    app.state.tokens = TokenCheck(settings.tokens, settings.tokens_file, settings.metrics_token)
     app.state.places = read_places(settings)
     app.state.metrics = Metrics()
     app.state.judge = Judge(settings, app.state.metrics)
@@ -98,6 +100,7 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
     app.state.bodies = BodyReader(settings, app.state.metrics.input_bytes.observe)
     app.state.classifier = None
     app.state.kept = None
+    app.state.on_artifact = None
     add_v1_routes(app)
     add_gate_routes(app)
     add_v2_routes(app)
@@ -115,11 +118,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     judge: Judge = app.state.judge
     return_large_blocks()
     judge.use(app.state.detector or load_detector(settings.artifact, settings.target_false_positive_rate))
-    if any(len(token) < _SAFE_TOKEN_LENGTH for token in settings.tokens):
+    tokens: TokenCheck = app.state.tokens
+    if tokens.shortest is not None and tokens.shortest < _SAFE_TOKEN_LENGTH:
         logger.warning("a token of GATE_TOKENS is short", extra={"fields": {"advised_length": _SAFE_TOKEN_LENGTH}})
     aside, candidate = _start_aside(app, settings, judge)
     reloader = Reloader(judge, settings.artifact, settings.target_false_positive_rate)
-    reloader.also = [candidate.load] if candidate is not None else []
+    reloader.on_artifact = app.state.on_artifact
+    reloader.also = [partial(_read_tokens_again, tokens, app.state.metrics)]
+    reloader.also += [candidate.load] if candidate is not None else []
     reloader.on_hangup()
     artifact = judge.detector.artifact
     fields = {"artifact": artifact.manifest.name, "version": artifact.version, "image_at": str(app.state.places)}
@@ -135,13 +141,21 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.spans.close()
 
 
+def _read_tokens_again(tokens: TokenCheck, metrics: Metrics) -> None:
+    try:
+        tokens.read_again()
+    except SettingsError as error:
+        metrics.reload_failed()
+        logger.error("the new tokens are not used", extra={"fields": {"reason": str(error)}})
+
+
 def _start_aside(app: FastAPI, settings: Settings, judge: Judge) -> tuple[Aside, Candidate | None]:
     """Starts what becomes of images beside their answers, where the settings ask for any of it."""
     keeper = candidate = None
     if settings.keep_folder is not None:
         app.state.kept = KeptStore(settings.keep_folder, settings.keep_bytes)
         keeper = Keeper(app.state.kept, app.state.metrics.kept)
-        if not settings.tokens and settings.tokens_file is None:
+        if app.state.tokens.shortest is None:
             logger.warning("kept images can be seen by whoever reaches this port; GATE_TOKENS keeps strangers out")
     elif settings.keep_sample:
         logger.warning("GATE_KEEP_SAMPLE keeps nothing without GATE_KEEP_FOLDER")

@@ -4,12 +4,13 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from app.detection.artifact import ReadFile, read_file
 from app.detection.detector import Detector
 from app.detection.promise import load_with_rate
+from app.detection.snapshot import RecordedFiles
 from app.errors import ArtifactError
 from app.judging.judge import Judge
 
@@ -34,6 +35,7 @@ class Reloader:
     """Loads the artifact again whenever it is called; what is wrong with a new one is logged, and the old one stays.
 
     Attributes:
+        on_artifact: Is given the files of each artifact that comes to serve, by name; called in a thread.
         also: Called in a thread at each reload, after the artifact; each says itself what is wrong.
     """
 
@@ -44,6 +46,7 @@ class Reloader:
             folder: The artifact, or a link to it.
             rate: GATE_TARGET_FALSE_POSITIVE_RATE.
         """
+        self.on_artifact: Callable[[Mapping[str, bytes]], None] | None = None
         self.also: list[Callable[[], None]] = []
         self._judge = judge
         self._folder = folder
@@ -77,7 +80,7 @@ class Reloader:
     async def _reload_artifact(self) -> None:
         old = self._judge.detector.artifact
         try:
-            detector = await asyncio.to_thread(load_detector, self._folder, self._rate)
+            detector = await asyncio.to_thread(self._load)
         except ArtifactError as error:
             self._judge.metrics.reload_failed()
             fields = {"serving": old.version, "reason": str(error)}
@@ -94,3 +97,10 @@ class Reloader:
                     "the artifact has another name", extra={"fields": {"name": name, "before": old.manifest.name}}
                 )
             logger.info("artifact reloaded", extra={"fields": fields})
+
+    def _load(self) -> Detector:
+        read = RecordedFiles()
+        detector = load_detector(self._folder, self._rate, read)
+        if self.on_artifact is not None:
+            self.on_artifact(read.contents)
+        return detector

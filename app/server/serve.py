@@ -5,7 +5,7 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -13,6 +13,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from app.detection.snapshot import RecordedFiles, reader_of
 from app.judging.judge import Judge
 from app.judging.reload import load_detector
 from app.main import create_app
@@ -52,12 +53,27 @@ class GateServer(uvicorn.Server):
         on_started: Called in the event loop once requests are accepted.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        snapshot: bytes | None = None,
+        on_artifact: Callable[[Mapping[str, bytes]], None] | None = None,
+    ) -> None:
         """
+        Args:
+            settings: All of them.
+            snapshot: From `app.detection.snapshot.pack`: the artifact to begin with, in place of the folder's.
+            on_artifact: Is given the files of each artifact that comes to serve, by name.
+
         Raises:
             ArtifactError: The artifact cannot be served.
         """
-        app: FastAPI = create_app(settings, load_detector(settings.artifact, settings.target_false_positive_rate))
+        read = RecordedFiles() if snapshot is None else reader_of(snapshot)
+        detector = load_detector(settings.artifact, settings.target_false_positive_rate, read)
+        if on_artifact is not None and isinstance(read, RecordedFiles):
+            on_artifact(read.contents)
+        app: FastAPI = create_app(settings, detector)
+        app.state.on_artifact = on_artifact
         self._judge: Judge = app.state.judge
         self._drain_seconds = settings.drain_seconds
         self.on_started: Callable[[], None] = lambda: None

@@ -10,10 +10,12 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 
 from app.server.listener import log_address
+from app.server.worker import LENGTH_BYTES
 from app.settings import Settings
 from app.telemetry.shared_metrics import forget_worker, shared_metrics
 
@@ -31,6 +33,7 @@ class _Worker:
     process: asyncio.subprocess.Process
     ready: bool = False
     reload_when_ready: bool = False
+    artifacts: asyncio.Task[None] | None = None
 
     def send(self, number: signal.Signals) -> None:
         if self.process.returncode is None:
@@ -47,6 +50,8 @@ class Supervisor:
         self._workers: list[_Worker] = []
         self._stopping = asyncio.Event()
         self._clean = True
+        # The artifact that serves, in one piece: a worker that is replaced gets it, whatever is in the folder by now.
+        self._artifact: bytes | None = None
         # Ends with this process, however that ends; workers then stop too.
         self._parent_pipe = os.pipe()
 
@@ -94,14 +99,25 @@ class Supervisor:
     async def _start(self) -> _Worker:
         """A new worker, when it accepts requests or has died."""
         ready_read, ready_write = os.pipe()
-        inherited = (self._listener.fileno(), ready_write, self._parent_pipe[0])
+        artifact_read, artifact_write = os.pipe()
+        snapshot = self._snapshot_file()
+        inherited = (self._listener.fileno(), ready_write, self._parent_pipe[0], artifact_write, snapshot)
         # In a group of its own: Ctrl-C in a terminal reaches this process alone, which then drains the workers.
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "app.server.worker", *map(str, inherited), pass_fds=inherited, process_group=0
+            sys.executable,
+            "-m",
+            "app.server.worker",
+            *map(str, inherited),
+            pass_fds=[descriptor for descriptor in inherited if descriptor >= 0],
+            process_group=0,
         )
         worker = _Worker(process)
         self._workers.append(worker)
         os.close(ready_write)
+        os.close(artifact_write)
+        if snapshot >= 0:
+            os.close(snapshot)
+        worker.artifacts = asyncio.create_task(self._hold_artifacts(artifact_read))
         if self._stopping.is_set():
             worker.send(signal.SIGTERM)
         worker.ready = await _byte_comes(ready_read)
@@ -111,9 +127,39 @@ class Supervisor:
             worker.send(signal.SIGHUP)
         return worker
 
+    async def _hold_artifacts(self, pipe: int) -> None:
+        """Holds each artifact that a worker comes to serve, until the pipe ends with the worker."""
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb", buffering=0)
+        )
+        try:
+            while True:
+                length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
+                self._artifact = await reader.readexactly(length)
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            transport.close()
+
+    def _snapshot_file(self) -> int:
+        """A file in memory with the artifact that serves, to inherit; -1 if there is none yet."""
+        if self._artifact is None:
+            return -1
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("artifact")
+        else:  # macOS
+            with tempfile.TemporaryFile() as file:
+                descriptor = os.dup(file.fileno())
+        with open(descriptor, "wb", closefd=False) as held:
+            held.write(self._artifact)
+        return descriptor
+
     async def _wait(self, worker: _Worker) -> int:
         code = await worker.process.wait()
         self._workers.remove(worker)
+        if worker.artifacts is not None:
+            await worker.artifacts
         forget_worker(worker.process.pid)
         # A worker that was told to stop before it served has no handler yet.
         expected = (0,) if worker.ready else (0, -signal.SIGTERM)

@@ -44,7 +44,8 @@ class RequestMiddleware:
             return
         exchange = _Exchange(scope, send)
         try:
-            self._tokens.check(scope)
+            if token := self._tokens.check(scope):
+                exchange.log["token"] = token
             await self._app(scope, receive, exchange.send)
         except Refusal as refusal:
             await exchange.refuse(refusal, receive)

@@ -1,13 +1,16 @@
 """Who may ask: bearer tokens, several at once so that they can be rotated."""
 
 import hmac
+import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 from starlette.types import Scope
 
 from app.errors import Unauthorized
+from app.settings import SettingsError
 from app.web.problems import documented
 
 # The probes, whose callers cannot send a header everywhere, and the pages, which ask for a token.
@@ -17,25 +20,95 @@ _PROXY_PREFIXES = ("/v1/gate", "/v1/authz")
 GATE_TOKEN_HEADER = "X-Gate-Token"  # noqa: S105  # the header's name
 
 
+_METRICS = "/metrics"
+_OPEN = "open"
+_LINE = re.compile(r"([A-Za-z0-9._-]{1,64}):([!-~]+)")
+
+
 class TokenCheck:
-    """Lets a request pass if it bears one of the tokens; with no tokens, every request."""
+    """Lets a request pass if it bears one of the tokens; with no tokens, every request.
 
-    def __init__(self, tokens: Iterable[SecretStr]) -> None:
-        self._tokens = [token.get_secret_value().encode() for token in tokens]
+    `/metrics` has a token of its own beside them, or none at all, where the operator says so.
+    """
 
-    def check(self, scope: Scope) -> None:
+    def __init__(
+        self, tokens: Iterable[SecretStr], tokens_file: Path | None = None, metrics_token: SecretStr | None = None
+    ) -> None:
+        """
+        Args:
+            tokens: Those without a name.
+            tokens_file: GATE_TOKENS_FILE, one a line as `name:token`.
+            metrics_token: GATE_METRICS_TOKEN: one for `/metrics` alone, or "open".
+
+        Raises:
+            SettingsError: The file cannot be used; the message shows no token.
+        """
+        self._own = [("", token.get_secret_value().encode()) for token in tokens]
+        self._file = tokens_file
+        self._named = read_tokens(tokens_file) if tokens_file is not None else []
+        self._metrics = None if metrics_token is None else metrics_token.get_secret_value().encode()
+
+    @property
+    def shortest(self) -> int | None:
+        """How many characters the shortest token has; None without one."""
+        return min((len(token) for _, token in [*self._own, *self._named]), default=None)
+
+    def read_again(self) -> None:
+        """Reads the file again; the tokens that were in force stay if it cannot be used.
+
+        Raises:
+            SettingsError: It cannot be used.
+        """
+        if self._file is not None:
+            self._named = read_tokens(self._file)
+
+    def check(self, scope: Scope) -> str:
         """Needs the request's header alone, so that a stranger's body is never read.
+
+        Returns:
+            The name of the token; "" for one without, and where none is needed.
 
         Raises:
             Unauthorized: It bears none that fits, and its route needs one.
         """
-        if not self._tokens or scope["path"] in OPEN_PATHS:
-            return
-        sent = _proxy_token(scope) if is_proxied(scope["path"]) else _bearer_token(scope)
+        path = scope["path"]
+        tokens = [*self._own, *self._named]
+        if path == _METRICS and self._metrics is not None:
+            if self._metrics == _OPEN.encode():
+                return ""
+            tokens.append(("", self._metrics))
+        if not tokens or path in OPEN_PATHS:
+            return ""
+        sent = _proxy_token(scope) if is_proxied(path) else _bearer_token(scope)
         # All of them are compared, each in constant time: neither which one fits nor how much of it shows.
-        fits = [hmac.compare_digest(sent, token) for token in self._tokens]
-        if not any(fits):
-            raise Unauthorized(_HINTS[is_proxied(scope["path"])])
+        fits = [name for name, token in tokens if hmac.compare_digest(sent, token)]
+        if not fits:
+            raise Unauthorized(_HINTS[is_proxied(path)])
+        return fits[0]
+
+
+def read_tokens(file: Path) -> list[tuple[str, bytes]]:
+    """Names and tokens of a file, one a line as `name:token`; empty lines and those that begin with # are left out.
+
+    Raises:
+        SettingsError: It cannot be read, has another line, or no token; the message shows no token.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"GATE_TOKENS_FILE {file} cannot be read: {reason}.") from None
+    tokens = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        found = _LINE.fullmatch(line.strip())
+        if found is None:
+            raise SettingsError(f"GATE_TOKENS_FILE {file}: line {number} is not `name:token`.")
+        tokens.append((found[1], found[2].encode()))
+    if not tokens:
+        raise SettingsError(f"GATE_TOKENS_FILE {file} holds no token; leave the variable out to serve everybody.")
+    return tokens
 
 
 def is_proxied(path: str) -> bool:

@@ -152,6 +152,53 @@ def test_a_worker_that_dies_is_replaced(tiny_artifact: Path) -> None:
         assert server.exit_code() == 0
 
 
+def test_a_worker_that_is_replaced_gets_the_artifact_that_serves_whatever_the_folder_holds(tmp_path: Path) -> None:
+    folder = write_tiny_artifact(tmp_path / "artifact")
+    with Server("--workers", "2", artifact=folder) as server, server.client() as client:
+        server.wait_for_line("worker started", 2)
+        write_tiny_artifact(folder, threshold=0.25)
+        server.signal(signal.SIGHUP)
+        server.wait_for_line("artifact reloaded", 2)
+        before = version_of(client)
+        graph = folder / "model.onnx"
+        graph.write_bytes(graph.read_bytes()[:-1])
+        server.signal(signal.SIGHUP)
+        server.wait_for_line("the new artifact is not used", 2)
+        assert "gate_reload_failures_total 2.0" in client.get("/metrics").text
+        pids = [int(line.rsplit("pid=")[1]) for line in server.log if "worker started" in line]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        server.wait_for_line("worker started", 4)
+        with server.client() as again:
+            assert version_of(again) == before
+        server.signal(signal.SIGTERM)
+        assert server.exit_code() == 0
+
+
+def test_an_artifact_with_another_name_is_swapped_in_with_a_warning(tmp_path: Path) -> None:
+    folder = write_tiny_artifact(tmp_path / "artifact")
+    with Server(artifact=folder) as server, server.client():
+        write_tiny_artifact(folder, name="other")
+        server.signal(signal.SIGHUP)
+        assert "before=tiny" in server.wait_for_line("the artifact has another name")
+        server.wait_for_line("artifact reloaded")
+
+
+@pytest.mark.parametrize("folder", ["/proc/nowhere", "file/metrics"])
+def test_workers_serve_on_without_a_place_for_their_numbers(
+    tiny_artifact: Path, tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / folder))
+    with Server("--workers", "2", artifact=tiny_artifact) as server, server.client() as client:
+        server.wait_for_line("worker started", 2)
+        server.wait_for_line("each counts for itself")
+        assert client.post("/v1/predict", content=picture()).status_code == 200
+        assert "gate_verdicts_total" in client.get("/metrics").text
+        server.signal(signal.SIGTERM)
+        assert server.exit_code() == 0
+
+
 def test_workers_end_when_their_supervisor_is_killed(tiny_artifact: Path) -> None:
     with Server("--workers", "2", artifact=tiny_artifact) as server, server.client():
         server.wait_for_line("worker started", 2)

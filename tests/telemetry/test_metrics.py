@@ -12,9 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from app.settings import SettingsError
 from app.telemetry.metrics import Metrics
-from app.telemetry.shared_metrics import shared_metrics
+from app.telemetry.shared_metrics import RESERVED_BYTES, shared_metrics
 from testing.pictures import picture
 from testing.servers import Server
 
@@ -181,8 +180,9 @@ def test_any_of_several_serving_workers_tells_for_all(tiny_artifact: Path) -> No
 
 def test_workers_share_a_folder_that_goes_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("app.telemetry.shared_metrics._MEMORY", str(tmp_path))
     with shared_metrics() as folder:
+        assert folder is not None
         assert folder.parent == tmp_path
         assert os.environ["PROMETHEUS_MULTIPROC_DIR"] == str(folder)
     assert list(tmp_path.iterdir()) == []
@@ -200,13 +200,38 @@ def test_a_folder_that_the_environment_names_is_emptied_of_old_numbers(
     assert [entry.name for entry in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_without_a_folder_to_write_to_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As in a container with a root that is read only: Python finds no temporary folder."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "read-only"))
-    monkeypatch.setattr("app.telemetry.shared_metrics._SHARED_MEMORY", str(tmp_path / "memory"))
-    with pytest.raises(SettingsError, match="--tmpfs /tmp"), shared_metrics():
-        pass
-    (tmp_path / "memory").mkdir()
+def test_without_a_place_in_memory_the_folder_is_a_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    monkeypatch.setattr("app.telemetry.shared_metrics._MEMORY", str(tmp_path / "nowhere"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with shared_metrics() as folder:
-        assert folder.parent == tmp_path / "memory"
-    assert not folder.exists()
+        assert folder is not None
+        assert folder.parent == tmp_path
+
+
+def test_a_worker_has_all_pages_of_its_numbers_before_it_uses_one(tmp_path: Path) -> None:
+    code = f"from app.telemetry.shared_metrics import reserve; reserve(){_WORKER}"
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code, "count"], env=environment, check=True, capture_output=True)
+    files = {file.name.rsplit("_", 1)[0]: file.stat() for file in tmp_path.glob("*.db")}
+    assert set(files) == set(RESERVED_BYTES), "each file that the numbers take is reserved, and no other"
+    for name, status in files.items():
+        assert status.st_blocks * 512 >= status.st_size == RESERVED_BYTES[name]
+
+
+def test_a_worker_without_room_for_its_numbers_counts_for_itself(tmp_path: Path) -> None:
+    # As a full disk: no file may be larger than 10 kB.
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000));"
+        f"from app.telemetry.shared_metrics import reserve; reserve(){_WORKER}"
+        "\nprint(metrics.exposition('')[0].decode())"
+    )
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", code, "count"]
+    ran = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert 'gate_rejected_total{reason="overloaded"} 1.0' in ran.stdout
+    assert "this worker counts for itself" in ran.stderr
+    assert list(tmp_path.iterdir()) == []

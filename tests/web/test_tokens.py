@@ -1,10 +1,14 @@
+import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
-from app.web.tokens import OPEN_PATHS
+from app.settings import SettingsError
+from app.web.tokens import OPEN_PATHS, TokenCheck
 from testing.pictures import picture
+from testing.servers import Server, wait_until
 
 TOKENS = "old-token-of-last-week,new-token-of-this-week"
 
@@ -93,3 +97,76 @@ def test_openapi_names_the_schemes_and_the_refusal(make_client: Callable[..., Te
 
 def test_openapi_demands_no_token_where_none_is_needed(client: TestClient) -> None:
     assert "security" not in client.get("/openapi.json").json()["paths"]["/v1/predict"]["post"]
+
+
+@pytest.fixture
+def tokens_file(tmp_path: Path) -> Path:
+    file = tmp_path / "tokens"
+    file.write_text("# who may ask\n\nshop:token-of-the-shop-17\nlab:token-of-the-lab-1234\n")
+    return file
+
+
+def test_tokens_of_a_file_open_routes_and_their_names_are_logged(
+    make_client: Callable[..., TestClient], tokens_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = make_client(tokens_file=tokens_file, tokens="one-without-a-name", log_level="info")
+    for token, status in (
+        ("token-of-the-lab-1234", 200),
+        ("one-without-a-name", 200),
+        ("lab:token-of-the-lab-1234", 401),
+    ):
+        assert client.post("/v1/predict", content=picture(), headers=bearer(token)).status_code == status
+    assert client.post("/v1/authz/x", content=picture(), headers={"X-Gate-Token": "token-of-the-shop-17"}).is_success
+    logged = capsys.readouterr().err
+    assert logged.count("token=lab") == logged.count("token=shop") == 1
+    assert "token-of-the" not in logged
+
+
+def test_the_file_is_read_again_and_a_bad_one_changes_nothing(
+    make_client: Callable[..., TestClient], tokens_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = make_client(tokens_file=tokens_file)
+    check: TokenCheck = client.app.state.tokens  # type: ignore[attr-defined]
+    tokens_file.write_text("lab:token-of-the-lab-5678\n")
+    check.read_again()
+    assert client.get("/v1/model", headers=bearer("token-of-the-lab-1234")).status_code == 401
+    assert client.get("/v1/model", headers=bearer("token-of-the-lab-5678")).status_code == 200
+    tokens_file.write_text("secret without a name\n")
+    with pytest.raises(SettingsError, match="line 1 is not") as caught:
+        check.read_again()
+    assert "secret" not in str(caught.value)
+    assert client.get("/v1/model", headers=bearer("token-of-the-lab-5678")).status_code == 200
+
+
+def test_sighup_reads_the_file_again(tiny_artifact: Path, tokens_file: Path) -> None:
+    with Server(artifact=tiny_artifact, tokens_file=tokens_file) as server, server.client() as client:
+        tokens_file.write_text("new:token-of-somebody-new\n")
+        server.signal(signal.SIGHUP)
+        server.wait_for_line("artifact reloaded")
+        headers = bearer("token-of-somebody-new")
+        assert wait_until(lambda: client.get("/v1/model", headers=headers).status_code == 200)
+
+
+@pytest.mark.parametrize("content", ["", "# nothing\n", "no-name\n", "a name:token\n"])
+def test_a_file_without_usable_tokens_stops_the_start(
+    make_client: Callable[..., TestClient], tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "tokens").write_text(content)
+    with pytest.raises(SettingsError, match="GATE_TOKENS_FILE"):
+        make_client(tokens_file=tmp_path / "tokens")
+
+
+def test_metrics_have_a_token_of_their_own_or_none(make_client: Callable[..., TestClient]) -> None:
+    own = make_client(tokens=TOKENS, metrics_token="scrape-it-all-you-like")
+    assert own.get("/metrics").status_code == 401
+    assert own.get("/metrics", headers=bearer("scrape-it-all-you-like")).status_code == 200
+    assert own.get("/metrics", headers=bearer(TOKENS.split(",")[0])).status_code == 200
+    assert own.get("/v1/model", headers=bearer("scrape-it-all-you-like")).status_code == 401
+    assert make_client(tokens=TOKENS, metrics_token="open").get("/metrics").status_code == 200
+    alone = make_client(metrics_token="scrape-it-all-you-like")
+    assert (alone.get("/metrics").status_code, alone.get("/v1/model").status_code) == (401, 200)
+
+
+def test_the_health_routes_of_the_protocol_are_as_open_as_the_probes(make_client: Callable[..., TestClient]) -> None:
+    client = make_client(tokens=TOKENS)
+    assert client.get("/v2/health/live").status_code == client.get("/v2/health/ready").status_code == 200
