@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from app.errors import BodyTooSlow, CompressedBody, Overloaded, TooManyBytes, size_words
+from app.errors import BodyTooSlow, CompressedBody, MalformedRequest, Overloaded, TooManyBytes, size_words
 from app.payload.allocator import return_free_pages
 from app.settings import Settings
 from app.telemetry.tracing import traced
@@ -49,6 +49,8 @@ class BodyReader:
             TooManyBytes: It is larger than the limit, by its declared length or as it arrives.
             Overloaded: All requests together would hold more than the budget.
             BodyTooSlow: It did not arrive in time.
+            MalformedRequest: It is not as long as it was declared; a server that takes an offer to upgrade for the end
+                of the request hands over none of it.
             ClientDisconnect: The client went away before its end.
         """
         if any(coding.lower() != "identity" for coding in headers.getlist("content-encoding")):
@@ -56,6 +58,12 @@ class BodyReader:
         declared = headers.get("content-length", "")
         if declared.isdecimal() and (len(declared) > _MAX_LENGTH_DIGITS or int(declared) > self._max_upload_bytes):
             raise self._too_many_bytes(int(declared[: _MAX_LENGTH_DIGITS + 1]))
+        body = await self._receive(receive, held)
+        if declared.isdecimal() and int(declared) != len(body):
+            raise MalformedRequest(f"The body has {len(body)} bytes, and was announced with {int(declared)}.")
+        return body
+
+    async def _receive(self, receive: Receive, held: "BodyReservation") -> bytes:
         # Not a list of chunks: joining them at the end would hold everything twice.
         body = BytesIO()
         try:

@@ -62,6 +62,14 @@ def test_a_declared_length_over_the_limit_is_refused_before_anything_is_read() -
             read(reader(), [], {"content-length": declared}, ends=False)
 
 
+def test_a_body_of_another_length_than_declared_is_refused() -> None:
+    """uvicorn alone hands over an empty body where a request offers an upgrade."""
+    for chunks in ([], [b"ab"], [b"abc", b"d"]):
+        with pytest.raises(MalformedRequest):
+            read(reader(), chunks, {"content-length": "3"})
+    assert read(reader(), [b"ab", b"c"], {"content-length": "3"}) == b"abc"
+
+
 @pytest.mark.parametrize("declared", ["", "-1", "ten", "²"])
 def test_a_declared_length_that_is_none_is_ignored(declared: str) -> None:
     assert read(reader(), [b"abc"], {"content-length": declared}) == b"abc"

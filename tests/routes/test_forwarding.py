@@ -156,6 +156,27 @@ def test_image_comes_in_the_wanted_size(make_client: MakeClient, classifier: Fak
     assert is_plain(classifier.requests[0].body, (32, 24))
 
 
+def scaled_otherwise(side: int = 588) -> bytes:
+    """White when areas are averaged, black to whoever takes every 21st pixel."""
+    levels = np.full((side, side), 255, np.uint8)
+    step = side // 28
+    levels[step // 2 :: step, step // 2 :: step] = 0
+    return encoded(Image.fromarray(levels))
+
+
+def test_image_scaling_attack_is_closed_by_a_size(make_client: MakeClient, classifier: FakeClassifier) -> None:
+    """With the original bytes it is not: SECURITY.md says so."""
+
+    def seen(data: bytes) -> float:
+        with Image.open(BytesIO(data)) as image:
+            return float(np.asarray(image.resize((28, 28), Image.Resampling.NEAREST)).mean())
+
+    for settings, dark in (({}, True), ({"forward": "judged", "forward_size": "28x28"}, False)):
+        client = make_client(classifier_url=classifier.url, **settings)
+        assert client.post("/v1/gate/", content=scaled_otherwise()).status_code == 200
+        assert (seen(classifier.requests[-1].body) < 128) is dark
+
+
 def test_what_stands_behind_an_image_does_not_reach_the_classifier(
     make_client: MakeClient, classifier: FakeClassifier
 ) -> None:

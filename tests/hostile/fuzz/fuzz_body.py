@@ -8,7 +8,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["python_multipart", "app.payload.body"]):
+with atheris.instrument_imports(include=["app.payload.multipart", "app.payload.body"]):
     from app.payload.multipart import parse_multipart
 from starlette.datastructures import Headers
 
