@@ -95,6 +95,9 @@ class Metrics:
             "Reloads that were refused: what served before still serves.",
             registry=registry,
         )
+        self._from_page = Counter(
+            "gate_page_images", "Images that the page sent, which are no evidence of drift.", registry=registry
+        )
         self._detector: Detector | None = None
         self._drift = Drift(calibration_size=1)
 
@@ -117,14 +120,22 @@ class Metrics:
         if problem:
             self.refused(problem)
 
-    def judged(self, detection: Detection, detector: Detector) -> None:
-        """Counts one image, and bets on its p-value if the artifact that judged it is still in use."""
+    def judged(self, detection: Detection, detector: Detector, for_drift: bool = True) -> None:
+        """Counts one image, and bets on its p-value if the artifact that judged it is still in use.
+
+        Args:
+            detection: What was found.
+            detector: What found it.
+            for_drift: False for an image that the page sent; those are counted apart, so that nobody hides behind it.
+        """
         (self._anomaly if detection.is_anomaly else self._normal).inc()
         if detector.threshold > 0:
             ratio = detection.score / detector.threshold
             # min() would let NaN through, and a sum with NaN in it is NaN for ever.
             self._ratios.observe(ratio if ratio <= _MOST_RATIO else _MOST_RATIO)
-        if detector is self._detector:
+        if not for_drift:
+            self._from_page.inc()
+        elif detector is self._detector:
             self._drift.update(detection.p_value)
             self._evidence.set(self._drift.evidence)
 
