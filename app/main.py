@@ -28,6 +28,7 @@ from app.routes.gate import add_gate_routes
 from app.routes.kept import add_kept_routes
 from app.routes.operations import add_operations
 from app.routes.page import add_page
+from app.routes.report import add_report
 from app.routes.review import add_review_page
 from app.routes.v1 import add_v1_routes
 from app.routes.v2 import add_v2_routes
@@ -107,6 +108,7 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
     add_operations(app)
     add_page(app)
     add_api_page(app)
+    add_report(app)
     add_kept_routes(app)
     add_review_page(app, keeps=settings.keep_folder is not None)
     return app

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from app.detection.artifact import CALIBRATION, CHECKPOINT, GRAPH, VIEW_CALIBRATION, write_artifact
+from app.detection.artifact import CALIBRATION, CHECKPOINT, GRAPH, SAMPLES, VIEW_CALIBRATION, write_artifact
 from testing.paths import ROOT
 
 DEFAULT_ARTIFACT = ROOT / "model_artifacts" / "circles"
@@ -49,7 +50,13 @@ def tiny_graph(reconstruction_level: float = 1.0) -> bytes:
     return serialized
 
 
-def write_tiny_artifact(folder: Path, threshold: float = 0.5, **changes: Any) -> Path:
+def write_tiny_artifact(
+    folder: Path,
+    threshold: float = 0.5,
+    samples: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None,
+    report: dict[str, bytes] | None = None,
+    **changes: Any,
+) -> Path:
     """An artifact of `tiny_graph`: accepts images whose mean squared distance from white is at most `threshold`."""
 
     def fill(aside: Path) -> dict[str, Any]:
@@ -58,6 +65,11 @@ def write_tiny_artifact(folder: Path, threshold: float = 0.5, **changes: Any) ->
         scores = np.linspace(0, threshold, 99, dtype=np.float32)
         np.save(aside / CALIBRATION, scores[np.newaxis])
         np.save(aside / VIEW_CALIBRATION, scores[np.newaxis, np.newaxis])
+        if samples is not None:
+            np.savez(aside / SAMPLES, normal=samples[0], odd=samples[1])
+        for name, content in (report or {}).items():
+            (aside / "report").mkdir(exist_ok=True)
+            (aside / "report" / name).write_bytes(content)
         return {
             "name": "tiny",
             "architecture": {"name": "tiny", "arguments": {}},

@@ -35,6 +35,7 @@ from training.model.export import check_agreement, export_graph, load_checkpoint
 from training.model.scores import LossScore, ScoredAutoencoder
 from training.plan import Plan
 from training.report.judgements import YOUR_ANOMALIES, Findings
+from training.report.samples import choose_samples, write_samples
 from training.report.write import write_report
 
 # One training image in eight is not fitted, but sets the scale of what is.
@@ -73,6 +74,7 @@ def train(plan: Plan) -> Artifact:
         fields = _manifest_fields(plan, dataset, written, promise, calibration.threshold, evaluation)
         findings = Findings(fields, epoch_losses, tested, dataset.test.radii, anomalies)
         write_report(folder / "report", findings, written.autoencoder, detector)
+        write_samples(folder, choose_samples(detector, calibration.threshold, dataset.test.images, anomalies))
         return fields
 
     return write_artifact(plan.output, fill)

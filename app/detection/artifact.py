@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.detection.images import Preprocessing
+from app.detection.images import SIDE, Preprocessing
 from app.errors import ArtifactError
 
 FORMAT_VERSION = 1
@@ -24,6 +25,8 @@ CHECKPOINT = "autoencoder.safetensors"
 GRAPH = "model.onnx"
 CALIBRATION = "calibration.npy"
 VIEW_CALIBRATION = "view_calibration.npy"
+SAMPLES = "samples.npz"
+REPORT = "report/"
 
 
 class _Record(BaseModel):
@@ -119,6 +122,22 @@ class Manifest(_Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Samples:
+    """A few images, as the network sees them, for people: they decide nothing.
+
+    Attributes:
+        normal: (n, 28, 28), grey levels 0 to 255: images that belong, which training did not see and which pass.
+        odd: (m, 28, 28): images that do not, and are refused.
+    """
+
+    normal: NDArray[np.uint8]
+    odd: NDArray[np.uint8]
+
+
+_NO_SAMPLES = Samples(np.zeros((0, SIDE, SIDE), np.uint8), np.zeros((0, SIDE, SIDE), np.uint8))
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A verified artifact, in memory.
 
@@ -128,6 +147,8 @@ class Artifact:
         graph: The ONNX graph: image (N, 1, 28, 28) -> reconstruction, loss, score, views.
         calibration: (variants, images) scores of held-out normal images, each row sorted.
         view_calibration: (views, variants, some of the images), each row sorted; it explains, but decides nothing.
+        samples: Images to show; none in artifacts that were trained before there were any.
+        report: The report's files by name, `index.html` first of all; empty if there is none.
     """
 
     manifest: Manifest
@@ -135,6 +156,8 @@ class Artifact:
     graph: bytes
     calibration: NDArray[np.float32]
     view_calibration: NDArray[np.float32]
+    samples: Samples = _NO_SAMPLES
+    report: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -177,6 +200,8 @@ def load_artifact(folder: Path, read: ReadFile = read_file) -> Artifact:
         graph=contents[GRAPH],
         calibration=_load_array(folder, CALIBRATION, contents[CALIBRATION], dimensions=2),
         view_calibration=_load_array(folder, VIEW_CALIBRATION, contents[VIEW_CALIBRATION], dimensions=3),
+        samples=_load_samples(folder, contents[SAMPLES]) if SAMPLES in contents else _NO_SAMPLES,
+        report={name.removeprefix(REPORT): content for name, content in contents.items() if name.startswith(REPORT)},
     )
     _check_shapes(folder, artifact)
     return artifact
@@ -297,6 +322,18 @@ def _load_array(folder: Path, name: str, content: bytes, dimensions: int) -> NDA
     if np.isnan(array).any() or (np.diff(array, axis=-1) < 0).any():
         raise ArtifactError(f"{folder / name} is not sorted along its last axis.")
     return array
+
+
+def _load_samples(folder: Path, content: bytes) -> Samples:
+    try:
+        with np.load(BytesIO(content), allow_pickle=False) as arrays:
+            samples = Samples(arrays["normal"], arrays["odd"])
+    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{folder / SAMPLES} does not hold the arrays `normal` and `odd`: {error}.") from error
+    for images in (samples.normal, samples.odd):
+        if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
+            raise ArtifactError(f"{folder / SAMPLES} does not hold images of 28x28 grey levels.")
+    return samples
 
 
 def _check_shapes(folder: Path, artifact: Artifact) -> None:

@@ -151,11 +151,18 @@ class Admission:
         Raises:
             Refusal: What opening and decoding it raise.
         """
+        return await self._judge_one(data, for_drift=True)
+
+    async def judge_for_page(self, data: bytes) -> Judgement:
+        """The same for somebody who tries it on the page: no evidence of what clients send."""
+        return await self._judge_one(data, for_drift=False)
+
+    async def _judge_one(self, data: bytes, for_drift: bool) -> Judgement:
         pixels = await self._decoder.decode(data, self.detector.artifact.preprocessing, self._patience)
         with span("network"):
             detection = await self._queue.detect(pixels)
         judgement = Judgement(pixels, detection, self.detector)
-        self._tell(judgement, data)
+        self._tell(judgement, data, for_drift)
         return judgement
 
     async def judge_all(self, files: Sequence[bytes]) -> list[Judgement | Refusal]:
@@ -210,7 +217,7 @@ class Admission:
             self._tell(judgement, content)
         return judgements
 
-    def _tell(self, judgement: Judgement, content: Content) -> None:
-        self._judge.metrics.judged(judgement.detection, self.detector)
+    def _tell(self, judgement: Judgement, content: Content, for_drift: bool = True) -> None:
+        self._judge.metrics.judged(judgement.detection, self.detector, for_drift)
         if self._judge.on_judged is not None:
             self._judge.on_judged(judgement, content, self._scope)

@@ -76,7 +76,7 @@ def prediction(judgement: Judgement, options: PredictionOptions) -> dict[str, An
     if options.reconstruction == "pixels":
         body["reconstruction"] = detection.reconstruction
     elif options.reconstruction == "png":
-        body["reconstruction"] = _png(detection.reconstruction)
+        body["reconstruction"] = png((detection.reconstruction * 255).round().astype(np.uint8))
     if options.explain:
         body["image"] = judgement.image
         body["error_map"] = np.square(judgement.image - detection.reconstruction)
@@ -120,7 +120,8 @@ def reasons(judgement: Judgement) -> list[dict[str, Any]]:
     ]
 
 
-def _png(pixels: NDArray[np.float32]) -> str:
+def png(levels: NDArray[np.uint8]) -> str:
+    """(28, 28) grey levels 0 to 255 -> a base64 PNG."""
     buffer = BytesIO()
-    Image.fromarray((pixels * 255).round().astype(np.uint8)).save(buffer, "PNG")
+    Image.fromarray(levels).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()

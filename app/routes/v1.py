@@ -15,12 +15,14 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.detection.artifact import Artifact, Promise
+from app.detection.artifact import Artifact, Manifest, Promise
 from app.errors import InvalidQuery, MalformedRequest, NotReady, Refusal
 from app.judging.judge import Admission, Judge, Judgement
-from app.judging.prediction import Prediction, PredictionOptions, log_fields, prediction
+from app.judging.prediction import Prediction, PredictionOptions, log_fields, png, prediction
 from app.payload.multipart import Part, is_multipart, parse_multipart
 from app.routes.intake import FORM_IN_PLACE_BYTES, take_in
+from app.routes.page import is_from_page
+from app.routes.report import INDEX
 from app.web.problems import BODY_REFUSALS, IMAGE_REFUSALS, Problem, documented
 from app.web.routing import add_lean_route
 
@@ -52,6 +54,18 @@ class ModelInfo(BaseModel):
     calibration: CalibrationScores
     variants: list[str]
     evaluation: dict[str, Any]
+    noun: str = Field(
+        description="What the images that belong are called, for people: `circles`.", examples=["circles"]
+    )
+    has_report: bool = Field(description="Whether GET /report has the report of its training.")
+    background: int = Field(description="Grey level, 0 to 255, of what an image leaves empty.", examples=[255])
+
+
+class ModelSamples(BaseModel):
+    """Some images as the network sees them: base64 PNGs of 28x28 grey levels. Both are empty for older artifacts."""
+
+    normal: list[str] = Field(description="Images that belong, which training did not see.")
+    odd: list[str] = Field(description="Images that do not.")
 
 
 def add_v1_routes(app: FastAPI) -> None:
@@ -85,6 +99,15 @@ def add_v1_routes(app: FastAPI) -> None:
         response_model=ModelInfo,
         responses=documented(NotReady),
     )
+    add_lean_route(
+        app,
+        "GET",
+        "/v1/model/samples",
+        model_samples,
+        summary="Images to show",
+        response_model=ModelSamples,
+        responses=documented(NotReady),
+    )
 
 
 async def predict(request: Request) -> Response:
@@ -92,7 +115,8 @@ async def predict(request: Request) -> Response:
     options = read_options(request)
     is_form = is_multipart(request.headers)
     find = partial(_file_of_form, request.headers) if is_form else _file_of_body
-    judgement = await take_in(request, find, Admission.judge, FORM_IN_PLACE_BYTES if is_form else sys.maxsize)
+    judge = Admission.judge_for_page if is_from_page(request.headers) else Admission.judge
+    judgement = await take_in(request, find, judge, FORM_IN_PLACE_BYTES if is_form else sys.maxsize)
     request.state.log.update(log_fields(judgement))
     return _json(prediction(judgement, options))
 
@@ -125,8 +149,26 @@ async def model(request: Request) -> Response:
         calibration=_calibration_scores(artifact),
         variants=manifest.variants,
         evaluation=manifest.evaluation,
+        noun=_noun(manifest),
+        has_report=INDEX in artifact.report,
+        background=artifact.preprocessing.background,
     )
     return _json(info.model_dump())
+
+
+async def model_samples(request: Request) -> Response:
+    """Images that belong, and some that do not, as the artifact brings them along."""
+    judge: Judge = request.app.state.judge
+    samples = judge.detector.artifact.samples
+    return _json({"normal": [png(image) for image in samples.normal], "odd": [png(image) for image in samples.odd]})
+
+
+def _noun(manifest: Manifest) -> str:
+    """The artifact's own word for its images, where its name is one."""
+    if manifest.data.get("kind") == "circles":
+        return "circles"
+    words = re.sub(r"[-_.]+", " ", manifest.name).strip().lower()
+    return words if re.fullmatch(r"[a-z ]*[a-z]{2}s", words) else f"images of {manifest.name}"
 
 
 def read_options(request: Request) -> PredictionOptions:

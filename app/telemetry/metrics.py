@@ -99,6 +99,9 @@ class Metrics:
             "Reloads that were refused: what served before still serves.",
             registry=registry,
         )
+        self._from_page = Counter(
+            "gate_page_images", "Images that the page sent, which are no evidence of drift.", registry=registry
+        )
         self._detector: Detector | None = None
         self._drift: Drift | None = None
 
@@ -121,13 +124,13 @@ class Metrics:
         if problem:
             self.refused(problem)
 
-    def judged(self, detection: Detection, detector: Detector, is_traffic: bool = True) -> None:
+    def judged(self, detection: Detection, detector: Detector, for_drift: bool = True) -> None:
         """Counts one image, and bets on it if the artifact that judged it is still in use.
 
         Args:
-            detection: Of the image.
-            detector: What judged it.
-            is_traffic: Whether it says anything about the traffic; what people try on the page does not.
+            detection: What was found.
+            detector: What found it.
+            for_drift: False for an image that the page sent; those are counted apart, so that nobody hides behind it.
         """
         (self._anomaly if detection.is_anomaly else self._normal).inc()
         if detector.threshold > 0:
@@ -135,7 +138,9 @@ class Metrics:
             # min() would let NaN through, and a sum with NaN in it is NaN for ever.
             self._ratios.observe(ratio if ratio <= _MOST_RATIO else _MOST_RATIO)
         drift = self._drift
-        if drift is not None and detector is self._detector and is_traffic:
+        if not for_drift:
+            self._from_page.inc()
+        elif drift is not None and detector is self._detector:
             drift.update(detection.score, detection.loss, detection.p_value, detection.is_anomaly)
             self._evidence.set(drift.every.evidence)
             self._admitted_evidence.set(drift.admitted.evidence)

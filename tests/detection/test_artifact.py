@@ -131,3 +131,22 @@ def test_the_filter_that_an_artifact_was_trained_with_is_the_one_that_serves(tmp
     changes = {"preprocessing": {"background": 255, "resize_filter": "nearest"}}
     artifact = load_artifact(write_tiny_artifact(tmp_path / "tiny", **changes))
     assert artifact.preprocessing == Preprocessing(background=255, resize_filter="nearest")
+
+
+def test_samples_and_report_are_kept_in_memory_and_none_are_needed(tmp_path: Path) -> None:
+    images = np.arange(2 * 784, dtype=np.uint16).astype(np.uint8).reshape(2, 28, 28)
+    folder = write_tiny_artifact(tmp_path / "new", samples=(images, images[:1]), report={"index.html": b"words"})
+    artifact = load_artifact(folder)
+    np.testing.assert_array_equal(artifact.samples.normal, images)
+    assert len(artifact.samples.odd) == 1
+    assert artifact.report == {"index.html": b"words"}
+    older = load_artifact(write_tiny_artifact(tmp_path / "old"))
+    assert (len(older.samples.normal), len(older.samples.odd), older.report) == (0, 0, {})
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((2, 28, 28), np.float32), np.zeros((28, 28), np.uint8), np.array([{}], dtype=object)]
+)
+def test_samples_of_another_kind_are_refused_by_name(tmp_path: Path, images: Any) -> None:
+    with pytest.raises(ArtifactError, match=r"samples\.npz"):
+        write_tiny_artifact(tmp_path / "wrong", samples=(images, images))

@@ -105,7 +105,7 @@ def test_what_is_no_traffic_is_counted_and_gives_no_evidence(client: TestClient)
     metrics, detector = client.app.state.judge.metrics, client.app.state.judge.detector  # type: ignore[attr-defined]
     for level in np.linspace(0, 0.1, 40):
         detection = detector.detect(np.full((1, 28, 28), level, np.float32))[0]
-        metrics.judged(detection, detector, is_traffic=False)
+        metrics.judged(detection, detector, for_drift=False)
     found = samples(client)
     assert found['gate_verdicts_total{verdict="anomaly"}'] == 40
     assert found["gate_drift_evidence_log10"] == found["gate_drift_sameness_log10"] == 0
