@@ -8,7 +8,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImage
 from PIL.ImageFile import ImageFile
 
 from app.detection.image_headers import ImageHeader, read_image_header
+from app.detection.shown import Shown
 from app.errors import TooManyPixels, UndecodableImage
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,18 @@ class Preprocessing:
     resize_filter: Literal["bicubic"] = "bicubic"
 
 
+class DecodedImage(NamedTuple):
+    """What a detector needs of a file.
+
+    Attributes:
+        pixels: (28, 28), grey levels in [0, 1].
+        shown: What the file's header says of how it was sent.
+    """
+
+    pixels: NDArray[np.float32]
+    shown: Shown
+
+
 @dataclass(frozen=True, slots=True)
 class OpenedImage:
     """A file whose header was accepted; nothing is decoded yet."""
@@ -88,6 +101,11 @@ class OpenedImage:
     @property
     def height(self) -> int:
         return self.container.height
+
+    @property
+    def shown(self) -> Shown:
+        """What the header says of how the file was sent."""
+        return Shown(self.container.format, self.width, self.height)
 
     @property
     def is_streamed(self) -> bool:
@@ -137,8 +155,16 @@ def to_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> NDArray[np
         UndecodableImage: The pixels are damaged or end early.
     """
     gray = to_large_grayscale(image, preprocessing)
+    return to_small(gray, _covered(image.container, gray))
+
+
+def to_small(gray: Image.Image, covered: tuple[float, float, float, float] | None = None) -> NDArray[np.float32]:
+    """The last step of `to_grayscale`: an image of mode L -> (28, 28), grey levels in [0, 1].
+
+    Args:
+        covered: The part of it that is the picture, as left, top, right, bottom; None for all.
+    """
     if gray.size != (SIDE, SIDE):
-        covered = _covered(image.container, gray)
         gray = gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=covered, reducing_gap=_PIXELS_FOR_EACH)
     # Not np.asarray(gray), which asks Pillow for a description of the picture first and takes twice as long.
     levels = np.frombuffer(gray.tobytes(), np.uint8).reshape(SIDE, SIDE)
@@ -166,6 +192,11 @@ def to_large_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> Imag
         problem = UndecodableImage(f"The {container.format} file is damaged or ends early.")
         raise problem from error.with_traceback(None)
     return gray
+
+
+def decode_opened(image: OpenedImage, preprocessing: Preprocessing) -> DecodedImage:
+    """As `to_grayscale`, with what the file's bytes show. Raises what that raises."""
+    return DecodedImage(to_grayscale(image, preprocessing), image.shown)
 
 
 def decode_image(data: bytes, preprocessing: Preprocessing, max_pixels: int) -> NDArray[np.float32]:

@@ -9,6 +9,8 @@ import numpy as np
 from starlette.types import Receive
 
 from app.detection.detector import MOST_AT_ONCE, Detection, Detector
+from app.detection.images import DecodedImage
+from app.detection.shown import OF_ARRAYS
 from app.errors import NotReady, Overloaded, Refusal
 from app.judging.decoding import Decoder, Pixels
 from app.judging.queues import DetectionQueue, Patience
@@ -139,8 +141,8 @@ class Admission:
         Raises:
             Refusal: What opening and decoding it raise.
         """
-        pixels = await self._decoder.decode(data, self.detector.artifact.preprocessing, self._patience)
-        judgement = Judgement(pixels, await self._queue.detect(pixels), self.detector)
+        image = await self._decoder.decode(data, self.detector.artifact.preprocessing, self._patience)
+        judgement = Judgement(image.pixels, await self._queue.detect(image), self.detector)
         self._judge.metrics.judged(judgement.detection, self.detector)
         return judgement
 
@@ -151,7 +153,7 @@ class Admission:
             In order, a judgement, or the refusal of a file that cannot be judged.
         """
         decoded = await self._decoder.decode_all(files, self.detector.artifact.preprocessing, self._patience)
-        judgements = iter(await self.judge_pixels([one for one in decoded if not isinstance(one, Refusal)]))
+        judgements = iter(await self._judge_decoded([one for one in decoded if not isinstance(one, Refusal)]))
         results = [one if isinstance(one, Refusal) else next(judgements) for one in decoded]
         for result in results:
             if isinstance(result, Refusal):
@@ -159,18 +161,26 @@ class Admission:
         return results
 
     async def judge_pixels(self, images: Sequence[Pixels]) -> list[Judgement]:
-        """Judges images that need no decoding, each to the same numbers as above.
+        """Judges images that need no decoding, each to the same numbers as a PNG of it.
 
         Args:
             images: (28, 28) each, grey levels in [0, 1].
         """
+        return await self._judge_decoded([DecodedImage(pixels, OF_ARRAYS) for pixels in images])
+
+    async def _judge_decoded(self, images: Sequence[DecodedImage]) -> list[Judgement]:
         if len(images) <= MOST_AT_ONCE:
             # Few images go with what other requests have waiting.
             detections = await asyncio.gather(*map(self._queue.detect, images))
         else:
             # The event loop would stand still for too long.
-            detections = await self.run(partial(self.detector.detect, np.stack(images)))
-        judgements = [Judgement(*one, self.detector) for one in zip(images, detections, strict=True)]
+            pixels = np.stack([image.pixels for image in images])
+            shown = [image.shown for image in images]
+            detections = await self.run(partial(self.detector.detect, pixels, shown))
+        judgements = [
+            Judgement(image.pixels, detection, self.detector)
+            for image, detection in zip(images, detections, strict=True)
+        ]
         for judgement in judgements:
             self._judge.metrics.judged(judgement.detection, self.detector)
         return judgements

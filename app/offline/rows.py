@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.detection.artifact import Artifact
 from app.detection.detector import Detection, Detector
-from app.detection.images import decode_image
+from app.detection.images import DecodedImage, decode_opened, open_image
 from app.errors import MalformedRequest, Refusal, TooManyBytes
 from app.settings import Settings
 
@@ -76,13 +75,16 @@ class Scorer:
         """
         decoded = [self._decode_file(path, read or self._read_local) for path in paths]
         images = [one for one in decoded if not isinstance(one, Row)]
-        detections = iter(self._detector.detect(np.stack(images)) if images else ())
+        detections = iter(self._detect(images) if images else ())
         return [
             one if isinstance(one, Row) else self._row(path, next(detections))
             for path, one in zip(paths, decoded, strict=True)
         ]
 
-    def _decode_file(self, path: str, read: Read) -> NDArray[np.float32] | Row:
+    def _detect(self, images: Sequence[DecodedImage]) -> list[Detection]:
+        return self._detector.detect(np.stack([image.pixels for image in images]), [image.shown for image in images])
+
+    def _decode_file(self, path: str, read: Read) -> DecodedImage | Row:
         name = printable(path)
         try:
             content = read(path)
@@ -90,7 +92,7 @@ class Scorer:
                 raise self._too_many_bytes()
             if not content:
                 raise MalformedRequest("The file is empty.")
-            return decode_image(content, self._preprocessing, self._max_pixels)
+            return decode_opened(open_image(content, self._max_pixels), self._preprocessing)
         except Refusal as refusal:
             return Row(name, error=refusal.slug, status=refusal.status, detail=refusal.detail)
         except OSError as error:

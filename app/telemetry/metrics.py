@@ -97,8 +97,8 @@ class Metrics:
     def judged(self, detection: Detection, detector: Detector) -> None:
         """Counts one image, and bets on its p-value if the artifact that judged it is still in use."""
         (self._anomaly if detection.is_anomaly else self._normal).inc()
-        if detector.threshold > 0:
-            ratio = detection.score / detector.threshold
+        if detection.threshold > 0:
+            ratio = detection.score / detection.threshold
             # min() would let NaN through, and a sum with NaN in it is NaN for ever.
             self._ratios.observe(ratio if ratio <= _MOST_RATIO else _MOST_RATIO)
         if detector is self._detector:

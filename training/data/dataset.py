@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from app.detection.images import SIDE, Preprocessing, decode_image, open_image, to_large_grayscale
+from app.detection.images import SIDE, Preprocessing, decode_image, open_image, to_large_grayscale, to_small
+from app.detection.shown import LOSSLESS_LARGE, Shown, Size, class_of
 from app.errors import Refusal
 from training.data.circles import draw_circles, random_circles
-from training.data.variants import Variant
+from training.data.variants import Sent, Variant
 from training.errors import TrainingError
 from training.plan import CALIBRATION_CIRCLES, TEST_CIRCLES
 from training.promise import least_calibration_size
@@ -26,6 +28,8 @@ Original = bytes | Path
 
 # Of a folder; training gets the rest.
 CALIBRATION_SHARE, TEST_SHARE = 0.25, 0.15
+# So many of the images make a size the training images' own.
+_OF_ONE_SIZE = 0.9
 # The service's default, GATE_MAX_IMAGE_PIXELS: what it would refuse is no example of what it should accept.
 MAX_IMAGE_PIXELS = 25_000_000
 
@@ -69,6 +73,18 @@ def read(original: Original) -> bytes:
     return original if isinstance(original, bytes) else original.read_bytes()
 
 
+def shown_by(original: Original) -> Shown:
+    """What the header of a file says of how it was sent."""
+    return open_image(read(original), MAX_IMAGE_PIXELS).shown
+
+
+def own_size(originals: Sequence[Original]) -> Size | None:
+    """Width and height of lossless, large images that are nearly all of one size; None of others."""
+    (most, count) = Counter(map(shown_by, originals)).most_common(1)[0]
+    is_one = count >= _OF_ONE_SIZE * len(originals) and class_of(most) == LOSSLESS_LARGE
+    return (most.width, most.height) if is_one else None
+
+
 def decode(originals: Sequence[Original], preprocessing: Preprocessing) -> NDArray[np.float32]:
     """(N, 28, 28), by the code that serves. Raises what `app.detection.images.decode_image` raises."""
     images = np.empty((len(originals), SIDE, SIDE), np.float32)
@@ -86,7 +102,7 @@ def decode_variants(
         originals: n files.
         variants: How to send them.
         preprocessing: How to decode them.
-        seed: Of what a variant draws, such as the angle of a rotation; each original has its own stream.
+        seed: Of what a variant draws, such as a size or an angle; each original has its own stream.
 
     Returns:
         (variants, n, 28, 28) grey levels 0 to 255; divided by 255 they are what the network sees when serving.
@@ -97,7 +113,8 @@ def decode_variants(
         generator = np.random.default_rng([seed, row])
         gray = to_large_grayscale(open_image(read(originals[row]), MAX_IMAGE_PIXELS), preprocessing)
         for number, variant in enumerate(variants):
-            arrived = decode_image(variant.apply(gray, generator), preprocessing, MAX_IMAGE_PIXELS)
+            sent = variant.apply(gray, generator)
+            arrived = _arrived(sent, preprocessing)
             images[number, row] = (arrived * 255).round()
 
     # Threads: Pillow lets go of the interpreter while it encodes, resizes and decodes.
@@ -113,6 +130,13 @@ def decode_variants(
             )
         )
     return images
+
+
+def _arrived(sent: Sent, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """(28, 28), what the service makes of it."""
+    if isinstance(sent, bytes):
+        return decode_image(sent, preprocessing, MAX_IMAGE_PIXELS)
+    return to_small(sent)
 
 
 def decode_folder(
