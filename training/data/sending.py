@@ -82,11 +82,9 @@ def _floats(resample: Filter) -> Resize:
 
 # The filters that average over what an output pixel covers, which is what antialiasing means, by how sharp they are.
 SOFT: Sequence[Resize] = (_pillow(Filter.BILINEAR), _floats(Filter.BILINEAR))
-CRISP: Sequence[Resize] = (
-    _pillow(Filter.BOX),
-    _pillow(Filter.HAMMING),
-    lambda image, side: resized_like_opencv(image, side, "area"),
-)
+BOX: Sequence[Resize] = (_pillow(Filter.BOX),)
+AREA: Sequence[Resize] = (_pillow(Filter.HAMMING), lambda image, side: resized_like_opencv(image, side, "area"))
+CRISP: Sequence[Resize] = (*BOX, *AREA)
 SHARP: Sequence[Resize] = (
     _pillow(Filter.BICUBIC),
     _floats(Filter.BICUBIC),

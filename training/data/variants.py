@@ -138,6 +138,8 @@ def _sizes_by(name: str, first: int, last: int, resizes: Sequence[Resize]) -> Va
 _FILTERS = {
     "soft": "by a bilinear filter",
     "crisp": "by a box, area or Hamming filter",
+    "box": "by a box filter",
+    "area": "by an area or Hamming filter",
     "sharp": "by a bicubic or Lanczos filter",
     "smooth": "by a bilinear, bicubic or Lanczos filter",
     "any": "by any filter that antialiases",
@@ -145,7 +147,8 @@ _FILTERS = {
 # Filters that differ little at small sizes need fewer variants than those that leave the grid of the pixels to be seen.
 _BY_CRISPNESS = (
     ("smooth", (29, 48, 90), sending.SMOOTH),
-    ("crisp", (29, 33, 39, 44, 48, 64, 90), sending.CRISP),
+    ("area", (29, 48, 90), sending.AREA),
+    ("box", (29, 33, 39, 44, 48, 64, 90), sending.BOX),
 )
 
 

@@ -28,14 +28,14 @@ from training.model.views import Features, Measurements, NearestGaussian, Views
 REGULARISATION = 3e-4
 # A variant's own covariance counts as n / (n + this), that of all variants as the rest.
 SHRINKAGE_IMAGES = 50
-MOST_GAUSSIANS = 16
+MOST_GAUSSIANS = 12
 # How much further out than the 99% quantile a view reaches 1: the further, the less it alarms by itself and the less it
 # costs the others. Faintness is for images far fainter than normal ones; and a distance in many dimensions is trusted
 # the less the fewer images it was fitted on.
 ERROR_REACH, FAINT_REACH, IMAGES_PER_DIMENSION = 1.1, 1.6, 10
 # Paper says little of what is drawn on it, and outlines are coarse: neither may cost the others much.
 PAPER_REACH, PLACE_REACH, OUTLINE_REACH = 3.0, 1.2, 1.2
-MOST_PROTOTYPES = 512
+MOST_PROTOTYPES = 256
 _BATCH_SIZE, _CHECK_EVERY = 256, 50
 # Of images, for whatever is done to all of them at once.
 _CHUNK = 4096
