@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, get_args
 
-from training.data.variants import Variant, parse_variants
+from training.data.variants import Permitted, parse_variants
 from training.plan import DEFAULTS, GroupBy, make_plan
 
 
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         # and Ctrl-C during them should end as tidily as later.
         from app.errors import ArtifactError
         from training.errors import TrainingError
+        from training.report.judgements import YOUR_ANOMALIES
         from training.run import train
 
         plan = make_plan(options)
@@ -59,6 +60,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         f"Seen on {evaluation['test_images']} unseen normal images: {evaluation['false_positive_rate']:.2%} refused; "
         f"drawn anomalies found: {evaluation['macro_detection_rate']:.1%}."
     )
+    own = evaluation["families"].get(YOUR_ANOMALIES)
+    if own:
+        print(f"Of your own anomalies {own['detection_rate']:.1%} are found.")
+    print(evaluation["power"]["words"])
     print(f"Serve it: GATE_ARTIFACT={plan.output} make run")
     return 0
 
@@ -87,8 +92,9 @@ def _parser(prog: str = "python -m training") -> argparse.ArgumentParser:
     add(
         "--variants",
         type=_variants,
-        metavar="NAMES",
-        help="permitted ways of sending an image: default, none, or names with commas (default: by model)",
+        metavar="KINDS",
+        help="permitted kinds of sending: default, none, or kinds with commas, such as default,border or "
+        "size,light=0.8..1.2 (default: by model)",
     )
     add("--score", choices=("views", "loss"), help="what is compared with the threshold (default: by model)")
     add("--epochs", type=_count, help="passes over the training images (default: by model)")
@@ -104,6 +110,13 @@ def _parser(prog: str = "python -m training") -> argparse.ArgumentParser:
         help="such as 0.95: promise that the rate holds with this confidence for the images at hand "
         "(default: that it holds on average)",
     )
+    add(
+        "--least-detection",
+        type=_share,
+        default=0.0,
+        metavar="RATE",
+        help="fail if less is found of any kind of made-up pictures, such as noise (default: 0)",
+    )
     return parser
 
 
@@ -113,7 +126,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _variants(text: str) -> tuple[Variant, ...]:
+def _variants(text: str) -> Permitted:
     try:
         return parse_variants(text)
     except ValueError as error:
@@ -131,6 +144,13 @@ def _rate(text: str) -> float:
     if not 0 < rate < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
     return rate
+
+
+def _share(text: str) -> float:
+    share = _number(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from 0 to 1")
+    return share
 
 
 def _learning_rate(text: str) -> float:

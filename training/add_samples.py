@@ -14,6 +14,7 @@ from typing import Any
 
 from app.detection.artifact import MANIFEST, Artifact, load_artifact, write_artifact
 from app.detection.detector import Detector
+from app.detection.shown import LOSSLESS_LARGE, LOSSLESS_OWN
 from app.errors import ArtifactError
 from training.data.dataset import circle_dataset
 from training.data.folder import decode_folder
@@ -39,14 +40,16 @@ def add_samples(artifact: Path, new: Path, data: Path | None = None) -> Artifact
     loaded = load_artifact(artifact)
     manifest, detector = loaded.manifest, Detector(loaded)
     if data is not None:
-        normal = decode_folder(data, loaded.preprocessing)
+        normal = decode_folder(data, loaded.preprocessing)[1]
     elif manifest.data.get("kind") == "circles":
         sizes = [manifest.data[part] for part in ("train", "calibration", "test")]
         normal = circle_dataset(1, manifest.seed, 1, sizes[2]).test.images
     else:
         raise TrainingError(f"{artifact} was trained on a folder: name normal images that it has not seen, by --data.")
     anomalies = draw_families(_FAMILY_COUNT, loaded.preprocessing)
-    samples = choose_samples(detector, manifest.threshold, normal, anomalies)
+    shown = LOSSLESS_LARGE if manifest.own_size is None else LOSSLESS_OWN
+    threshold = manifest.thresholds.get(shown, manifest.threshold)
+    samples = choose_samples(detector, threshold, normal, anomalies, shown)
 
     def fill(aside: Path) -> dict[str, Any]:
         for name in manifest.files:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from training.data.variants import ORIGINAL, Variant, parse_variants
+from training.data.variants import ONLY_ORIGINAL, Permitted, parse_variants
 
 CALIBRATION_CIRCLES = 2000
 TEST_CIRCLES = 1000
 IMAGES_PER_FAMILY = 100
 # How long the gate's own network learns: about as many passes, but neither too few steps for a small folder nor
 # more than a large one needs.
-_PASSES, _LEAST_STEPS, _MOST_STEPS = 40, 5_000, 20_000
+_PASSES, _LEAST_STEPS, _MOST_STEPS = 20, 4_000, 12_000
 
 # What one scene of a folder is: see `training.data.folder.group`.
 GroupBy = Literal["likeness", "folder", "name-prefix", "none"]
@@ -57,7 +57,7 @@ class Plan:
         latent_size: Width of its bottleneck.
         fit: How to fit it.
         score: What is compared with the threshold: the loss alone, or the gate's views.
-        variants: The permitted ways of sending a normal image.
+        permitted: The kinds of sending that a normal image may go through.
         seed: Of the data, the weights and the fitting.
         target_false_positive_rate: In (0, 1).
         confidence: With which it holds for the calibration set at hand, in (0, 1); None promises it on average.
@@ -69,6 +69,7 @@ class Plan:
         calibration_count: Circles to calibrate on.
         test_count: Circles to test on.
         family_count: Drawn anomalies of each family.
+        least_detection: The least share that must be found of each kind of made-up pictures (`training.fitting.power`).
     """
 
     output: Path
@@ -77,7 +78,7 @@ class Plan:
     latent_size: int
     fit: FitSettings
     score: Literal["views", "loss"] = "loss"
-    variants: tuple[Variant, ...] = (ORIGINAL,)
+    permitted: Permitted = ONLY_ORIGINAL
     seed: int = 0
     target_false_positive_rate: float = 0.01
     confidence: float | None = None
@@ -89,6 +90,7 @@ class Plan:
     calibration_count: int = CALIBRATION_CIRCLES
     test_count: int = TEST_CIRCLES
     family_count: int = IMAGES_PER_FAMILY
+    least_detection: float = 0.0
 
 
 class Defaults(NamedTuple):
@@ -135,7 +137,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
             loss=options.loss,
         ),
         score=options.score or defaults.score,
-        variants=options.variants or parse_variants(defaults.variants),
+        permitted=options.variants or parse_variants(defaults.variants),
         seed=options.seed,
         target_false_positive_rate=options.target_false_positive_rate,
         confidence=options.confidence,
@@ -144,6 +146,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         anomalies=options.anomalies,
         circles=options.circles or defaults.reduction,
         count=options.count or defaults.circles,
+        least_detection=options.least_detection,
     )
 
 

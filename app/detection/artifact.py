@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.detection.images import SIDE, Preprocessing
+from app.detection.shown import CLASSES
 from app.errors import ArtifactError
 
-FORMAT_VERSION = 1
+# 2: thresholds for each class of files; what was written as 1 has one for all, and is read as well.
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 CHECKPOINT = "autoencoder.safetensors"
 GRAPH = "model.onnx"
@@ -101,7 +103,17 @@ class View(_Record):
 
 
 class Manifest(_Record):
-    """The description of an artifact; its SHA-256 is the artifact's version."""
+    """The description of an artifact; its SHA-256 is the artifact's version.
+
+    Attributes:
+        threshold: The largest of `thresholds`, or the only one.
+        thresholds: By the class of what a file's bytes show (`app.detection.shown`); empty: `threshold` for all.
+        score_columns: How many scores the graph gives an image: one for each class of files, or one for all.
+        own_size: Width and height of the training images, if files of that size are a class of their own.
+        kinds: The permitted kinds of sending, with the range of each.
+        variants: The rows of the calibration: what is sent, in narrow pieces of the kinds.
+        shown: The class of each variant's files; "" where it is the original's own. Empty: all so.
+    """
 
     format_version: int
     name: str
@@ -109,8 +121,13 @@ class Manifest(_Record):
     score: Architecture = Architecture(name="loss", arguments={})
     preprocessing: PreprocessingRecord
     threshold: float
+    thresholds: dict[str, float] = {}
     promise: Promise
+    score_columns: int = 1
+    own_size: tuple[int, int] | None = None
+    kinds: dict[str, str] = {}
     variants: list[str]
+    shown: list[str] = []
     views: list[View]
     evaluation: dict[str, Any]
     data: dict[str, Any]
@@ -144,7 +161,7 @@ class Artifact:
     Attributes:
         manifest: Its description.
         version: "sha256:" and the first 12 hex digits of the manifest's hash.
-        graph: The ONNX graph: image (N, 1, 28, 28) -> reconstruction, loss, score, views.
+        graph: The ONNX graph: image (N, 1, 28, 28) -> reconstruction, loss, score, views (`Detector.run`).
         calibration: (variants, images) scores of held-out normal images, each row sorted.
         view_calibration: (views, variants, some of the images), each row sorted; it explains, but decides nothing.
         samples: Images to show; none in artifacts that were trained before there were any.
@@ -345,5 +362,9 @@ def _check_shapes(folder: Path, artifact: Artifact) -> None:
         raise ArtifactError(
             f"{folder / VIEW_CALIBRATION} has shape {artifact.view_calibration.shape}, not {expected[:2]} and images."
         )
-    if not np.isfinite(manifest.threshold):
-        raise ArtifactError(f"{folder / MANIFEST}: the threshold is not a number.")
+    if not np.isfinite([manifest.threshold, *manifest.thresholds.values()]).all():
+        raise ArtifactError(f"{folder / MANIFEST}: a threshold is not a number.")
+    if manifest.score_columns not in (1, len(CLASSES)):
+        raise ArtifactError(f"{folder / MANIFEST}: {manifest.score_columns} scores an image are not one a class.")
+    if manifest.thresholds and (set(manifest.thresholds) != set(CLASSES) or len(manifest.shown) != expected[1]):
+        raise ArtifactError(f"{folder / MANIFEST}: the thresholds are not those of all classes of files.")

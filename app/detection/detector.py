@@ -3,7 +3,8 @@
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from app.detection.artifact import Artifact
 from app.detection.images import SIDE
+from app.detection.shown import CLASSES, OF_ARRAYS, Shown, class_of, class_rows
 from app.errors import ArtifactError
 
 # Larger batches take as long for each image, and more memory.
@@ -26,18 +28,23 @@ class Detection(NamedTuple):
         reconstruction: (28, 28), what the network redrew, grey levels in [0, 1].
         loss: Mean squared error between image and reconstruction.
         score: What is compared with the threshold; higher is odder. Not a number for an image that was none.
-        p_value: Rank among the calibration scores, in (0, 1], the largest over all variants: P(p_value <= t) <= t for
-            normal images, and usually far less, so that it bounds the share of normal images at least as odd.
+        threshold: The largest score accepted of files of this image's class.
+        p_value: Rank among the calibration scores of the class, in (0, 1], the largest over its variants:
+            P(p_value <= t) <= t for normal images, and usually far less, so that it bounds the share of normal images
+            at least as odd.
         is_anomaly: The verdict.
         views: (views,) values behind the score, in the manifest's order.
+        shown: The class of the image's file; empty if it is not known.
     """
 
     reconstruction: NDArray[np.float32]
     loss: float
     score: float
+    threshold: float
     p_value: float
     is_anomaly: bool
     views: NDArray[np.float32]
+    shown: str = ""
 
 
 class Ranking:
@@ -71,8 +78,24 @@ class Ranking:
         return float(self._p_values[rank])
 
 
+class _Class(NamedTuple):
+    """What scores of one class of files are compared with."""
+
+    name: str
+    column: int
+    threshold: float
+    ranking: Ranking
+    view_rankings: list[Ranking]
+
+
 class Detector:
-    """A loaded artifact, ready to judge. Safe to call from several threads at once."""
+    """A loaded artifact, ready to judge. Safe to call from several threads at once.
+
+    Attributes:
+        artifact: What was loaded.
+        threshold: The largest score accepted of any class of files.
+        row_thresholds: (variants,) the smallest that a file of each variant is compared with.
+    """
 
     def __init__(self, artifact: Artifact, threads: int = 1) -> None:
         """
@@ -86,21 +109,31 @@ class Detector:
         self.artifact = artifact
         self.threshold = artifact.manifest.threshold
         self._session = _session(artifact.graph, threads)
-        self._ranking = Ranking(artifact.calibration)
-        self._view_rankings = [Ranking(view) for view in artifact.view_calibration]
+        self._any = self._class("", 0, self.threshold, list(range(len(artifact.calibration))))
+        self._own_size = artifact.manifest.own_size
+        self._classes: dict[str, _Class] = {}
+        if artifact.manifest.thresholds:
+            columns = artifact.manifest.score_columns
+            for name, rows in class_rows(artifact.manifest.shown).items():
+                column = CLASSES.index(name) if columns > 1 else 0
+                self._classes[name] = self._class(name, column, artifact.manifest.thresholds[name], rows)
+        self.row_thresholds = self._row_thresholds()
         self._warm_up()
 
-    def detect(self, images: NDArray[np.float32]) -> list[Detection]:
+    def detect(self, images: NDArray[np.float32], shown: Sequence[Shown] | None = None) -> list[Detection]:
         """Judges a batch.
 
         Args:
             images: (N, 28, 28), grey levels in [0, 1].
+            shown: What the header of each image's file says, which decides what its score is compared with; None for
+                what is no file: as images that were resized to 28x28 without loss.
 
         Returns:
             N detections, in order.
         """
+        classes = repeat(self._class_of(OF_ARRAYS)) if shown is None else map(self._class_of, shown)
         parts = [images[start : start + MOST_AT_ONCE] for start in range(0, len(images), MOST_AT_ONCE)]
-        return [detection for part in parts for detection in self._detect(part)]
+        return [detection for part in parts for detection in self._detect(part, classes)]
 
     def run(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """The graph alone, for calibration and measurement.
@@ -109,25 +142,46 @@ class Detector:
             images: (N, 28, 28), grey levels in [0, 1].
 
         Returns:
-            Reconstructions (N, 28, 28), losses (N,), scores (N,), views (N, views).
+            Reconstructions (N, 28, 28), losses (N,), scores (N, classes), views (N, classes, views); the classes are
+            those of `app.detection.shown`, or only one for all files.
         """
         batch = np.ascontiguousarray(images, dtype=np.float32).reshape(-1, 1, SIDE, SIDE)
         reconstructions, losses, scores, views = self._session.run(_OUTPUTS, {"image": batch})
+        count = len(batch)
+        columns = scores.size // max(count, 1) or 1
+        scores, views = scores.reshape(count, columns), views.reshape(count, columns, -1)
         return [reconstructions.reshape(-1, SIDE, SIDE), losses, scores, views]
 
-    def _detect(self, images: NDArray[np.float32]) -> Iterator[Detection]:
+    def _detect(self, images: NDArray[np.float32], classes: Iterable[_Class]) -> Iterator[Detection]:
         reconstructions, losses, scores, views = self.run(images)
         rows = zip(reconstructions, losses.tolist(), scores.tolist(), views, strict=True)
-        for reconstruction, loss, score, view_values in rows:
+        # The rows first: the classes are those of later batches too, and none of them may be taken in vain.
+        for (reconstruction, loss, columns, all_views), (shown, column, threshold, ranking, _) in zip(
+            rows, classes, strict=False
+        ):
+            score, own = columns[column], all_views[column]
             # Not `score > threshold`: every comparison with NaN is false, and NaN must be refused.
-            is_anomaly = not score <= self.threshold
-            yield Detection(reconstruction, loss, score, self._ranking.p_value(score), is_anomaly, view_values)
+            is_anomaly = not score <= threshold
+            yield Detection(reconstruction, loss, score, threshold, ranking.p_value(score), is_anomaly, own, shown)
 
     def view_p_values(self, detection: Detection) -> list[float]:
         """The rank of each view of one detection among the calibration images', as for the score."""
-        return [
-            ranking.p_value(value) for ranking, value in zip(self._view_rankings, detection.views.tolist(), strict=True)
-        ]
+        rankings = self._classes.get(detection.shown, self._any).view_rankings
+        return [ranking.p_value(value) for ranking, value in zip(rankings, detection.views.tolist(), strict=True)]
+
+    def _row_thresholds(self) -> NDArray[np.float64]:
+        thresholds = np.full(len(self.artifact.calibration), np.inf if self._classes else self.threshold)
+        for name, rows in class_rows(self.artifact.manifest.shown).items() if self._classes else ():
+            thresholds[rows] = np.minimum(thresholds[rows], self._classes[name].threshold)
+        return thresholds
+
+    def _class_of(self, shown: Shown) -> _Class:
+        return self._classes[class_of(shown, self._own_size)] if self._classes else self._any
+
+    def _class(self, name: str, column: int, threshold: float, rows: list[int]) -> _Class:
+        """What is compared with the scores of these rows of the calibration."""
+        views = [Ranking(view[rows]) for view in self.artifact.view_calibration]
+        return _Class(name, column, threshold, Ranking(self.artifact.calibration[rows]), views)
 
     def _warm_up(self) -> None:
         """Scores one blank image: the first call allocates, and a graph that does not fit shows here, not later."""

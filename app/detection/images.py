@@ -8,7 +8,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from app.detection.avif import decode_avif
 from app.detection.bmp import read_bmp_header, without_run_lengths
 from app.detection.image_headers import ImageHeader, read_image_header
 from app.detection.png_rows import check_rows, check_stream
+from app.detection.shown import Shown
 from app.errors import TooManyPixels, UndecodableImage, count_words
 from app.settings import ACCEPTED_FORMATS
 
@@ -92,6 +93,18 @@ class Preprocessing:
     resize_filter: Literal["bicubic", "nearest"] = "bicubic"
 
 
+class DecodedImage(NamedTuple):
+    """What a detector needs of a file.
+
+    Attributes:
+        pixels: (28, 28), grey levels in [0, 1].
+        shown: What the file's header says of how it was sent.
+    """
+
+    pixels: NDArray[np.float32]
+    shown: Shown
+
+
 @dataclass(frozen=True, slots=True)
 class OpenedImage:
     """A file whose header was accepted; nothing is decoded yet."""
@@ -105,6 +118,11 @@ class OpenedImage:
     @property
     def height(self) -> int:
         return self.container.height
+
+    @property
+    def shown(self) -> Shown:
+        """What the header says of how the file was sent."""
+        return Shown(self.container.format, self.width, self.height)
 
     @property
     def is_streamed(self) -> bool:
@@ -158,11 +176,22 @@ def to_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> NDArray[np
         UndecodableImage: The pixels are damaged or end early.
     """
     gray = to_large_grayscale(image, preprocessing)
+    return to_small(gray, _covered(image.container, gray), preprocessing.resize_filter)
+
+
+def to_small(
+    gray: Image.Image, covered: tuple[float, float, float, float] | None = None, resize_filter: str = "bicubic"
+) -> NDArray[np.float32]:
+    """The last step of `to_grayscale`: an image of mode L -> (28, 28), grey levels in [0, 1].
+
+    Args:
+        gray: Of any size.
+        covered: The part of it that is the picture, as left, top, right, bottom; None for all.
+        resize_filter: As in `Preprocessing`.
+    """
     if gray.size != (SIDE, SIDE):
-        covered = _covered(image.container, gray)
-        resize_filter = _FILTERS[preprocessing.resize_filter]
         # Pillow ignores the gap for "nearest", which would otherwise smooth large images.
-        gray = gray.resize((SIDE, SIDE), resize_filter, box=covered, reducing_gap=PIXELS_FOR_EACH)
+        gray = gray.resize((SIDE, SIDE), _FILTERS[resize_filter], box=covered, reducing_gap=PIXELS_FOR_EACH)
     # Not np.asarray(gray), which asks Pillow for a description of the picture first and takes twice as long.
     levels = np.frombuffer(gray.tobytes(), np.uint8).reshape(SIDE, SIDE)
     return levels.astype(np.float32) / np.float32(255)
@@ -189,6 +218,11 @@ def to_large_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> Imag
         problem = UndecodableImage(f"The {container.format} file is damaged or ends early.")
         raise problem from error.with_traceback(None)
     return gray
+
+
+def decode_opened(image: OpenedImage, preprocessing: Preprocessing) -> DecodedImage:
+    """As `to_grayscale`, with what the file's bytes show. Raises what that raises."""
+    return DecodedImage(to_grayscale(image, preprocessing), image.shown)
 
 
 def decode_image(

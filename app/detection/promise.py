@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from app.detection.artifact import Artifact, Promise, ReadFile, load_artifact, read_file
+from app.detection.shown import class_thresholds
 from app.errors import PromiseError
 
 
@@ -138,8 +139,12 @@ def with_rate(artifact: Artifact, rate: float) -> Artifact:
         return artifact
     words = before.words.removeprefix("Of ").partition(" at most ")[0]
     promise = make_promise(before.calibration_size, rate, words, before.confidence)
-    threshold = float(artifact.calibration[:, promise.rank - 1].max())
-    changes = {"promise": promise, "threshold": threshold, "evaluation": {}}
+    changes: dict[str, object] = {"promise": promise, "evaluation": {}}
+    if artifact.manifest.thresholds:
+        thresholds = class_thresholds(artifact.calibration, artifact.manifest.shown, promise.rank)
+        changes.update(thresholds=thresholds, threshold=max(thresholds.values()))
+    else:
+        changes["threshold"] = float(artifact.calibration[:, promise.rank - 1].max())
     return replace(artifact, manifest=artifact.manifest.model_copy(update=changes))
 
 

@@ -84,7 +84,7 @@ def _describe(
         "verdict": verdict_of(detection),
         "is_anomaly": detection.is_anomaly,
         "score": finite(detection.score),
-        "threshold": detector.threshold,
+        "threshold": detection.threshold,
         "p_value": detection.p_value,
         "loss": finite(detection.loss),
         "reasons": [{**one, "value": finite(one["value"])} for one in reasons(judgement)],

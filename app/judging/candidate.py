@@ -143,14 +143,15 @@ class Candidate:
     def _compare(self, images: list[Compared]) -> None:
         detector = self._detector
         assert detector is not None
-        detections = detector.detect(np.stack([one.judgement.image for one in images]))
+        pixels = np.stack([one.judgement.image for one in images])
+        detections = detector.detect(pixels, [one.judgement.shown for one in images])
         for one, detection in zip(images, detections, strict=True):
             self._metrics.compared(verdict_of(one.judgement.detection), verdict_of(detection))
             _log(one, detection, detector)
             candidate = {
                 "verdict": verdict_of(detection),
                 "score": finite(detection.score),
-                "threshold": detector.threshold,
+                "threshold": detection.threshold,
                 "version": detector.artifact.version,
             }
             self.on_compared(one, candidate)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.detection.images import OpenedImage, Preprocessing, decode_image, open_image, to_grayscale
+from app.detection.images import DecodedImage, OpenedImage, Preprocessing, decode_opened, open_image
 from app.errors import Refusal
 from app.judging.queues import Lane, Patience
 from app.settings import Settings, usable_cores
@@ -51,11 +51,8 @@ class Decoder:
         self.heavy = Lane("decode-large", 1)
 
     @traced("decode")
-    async def decode(self, data: bytes, preprocessing: Preprocessing, patience: Patience) -> Pixels:
+    async def decode(self, data: bytes, preprocessing: Preprocessing, patience: Patience) -> DecodedImage:
         """Decodes one file.
-
-        Returns:
-            (28, 28), grey levels in [0, 1].
 
         Raises:
             Refusal: What opening and decoding it raise.
@@ -63,21 +60,21 @@ class Decoder:
         """
         image = self._opened_in_place(data)
         if image is not None:
-            return to_grayscale(image, preprocessing)
+            return decode_opened(image, preprocessing)
         decode = partial(_decode_if_light, data, self._max_pixels, preprocessing, self._formats)
-        pixels = await self.run(decode, patience)
-        return await self._decode_heavy(data, preprocessing, patience) if pixels is None else pixels
+        decoded = await self.run(decode, patience)
+        return await self._decode_heavy(data, preprocessing, patience) if decoded is None else decoded
 
     @traced("decode")
     async def decode_all(
         self, files: Sequence[bytes], preprocessing: Preprocessing, patience: Patience
-    ) -> list[Pixels | Refusal]:
+    ) -> list[DecodedImage | Refusal]:
         """Decodes several files in threads, each to the same numbers as `decode` does.
 
         Returns:
-            In order, (28, 28) grey levels, or the refusal of a file that cannot be decoded.
+            In order, the image, or the refusal of a file that cannot be decoded.
         """
-        decoded: list[Pixels | Refusal] = []
+        decoded: list[DecodedImage | Refusal] = []
         while len(decoded) < len(files):
             rest = files[len(decoded) :]
             decode = partial(_decode_slice, rest, self._max_pixels, preprocessing, self._formats)
@@ -110,14 +107,14 @@ class Decoder:
         is_quick = not self._has_spare_core and image.is_streamed and pixels <= _IN_PLACE_JPEG_PIXELS
         return image if is_quick else None
 
-    async def _decode_heavy(self, data: bytes, preprocessing: Preprocessing, patience: Patience) -> Pixels:
+    async def _decode_heavy(self, data: bytes, preprocessing: Preprocessing, patience: Patience) -> DecodedImage:
         # Opened again, because an opened image that waits would keep its copy of the file all the while.
-        decode = partial(decode_image, data, preprocessing, self._max_pixels, self._formats)
+        decode = partial(_decode, data, self._max_pixels, preprocessing, self._formats)
         return await patience.run(self.heavy, decode)
 
     async def _decode_heavy_or_refuse(
         self, data: bytes, preprocessing: Preprocessing, patience: Patience
-    ) -> Pixels | Refusal:
+    ) -> DecodedImage | Refusal:
         try:
             return await self._decode_heavy(data, preprocessing, patience)
         except Refusal as refusal:
@@ -131,29 +128,33 @@ def _to_keep(refusal: Refusal) -> Refusal:
     return refusal.with_traceback(None)
 
 
+def _decode(data: bytes, max_pixels: int, preprocessing: Preprocessing, formats: tuple[str, ...]) -> DecodedImage:
+    return decode_opened(open_image(data, max_pixels, formats), preprocessing)
+
+
 def _decode_if_light(
     data: bytes, max_pixels: int, preprocessing: Preprocessing, formats: tuple[str, ...]
-) -> Pixels | None:
+) -> DecodedImage | None:
     """What the network sees, or None if decoding takes so much memory that the image has to wait its turn."""
     image = open_image(data, max_pixels, formats)
-    return None if image.memory_bytes > _HEAVY_BYTES else to_grayscale(image, preprocessing)
+    return None if image.memory_bytes > _HEAVY_BYTES else decode_opened(image, preprocessing)
 
 
 def _decode_slice(
     files: Sequence[bytes], max_pixels: int, preprocessing: Preprocessing, formats: tuple[str, ...]
-) -> list[Pixels | Refusal]:
+) -> list[DecodedImage | Refusal]:
     """Decodes files from the first on, until time is up or a heavy one comes; the result is empty if the first is."""
-    done: list[Pixels | Refusal] = []
+    done: list[DecodedImage | Refusal] = []
     end = perf_counter() + _SLICE_SECONDS
     for data in files:
         try:
-            pixels = _decode_if_light(data, max_pixels, preprocessing, formats)
+            decoded = _decode_if_light(data, max_pixels, preprocessing, formats)
         except Refusal as refusal:
             done.append(_to_keep(refusal))
         else:
-            if pixels is None:
+            if decoded is None:
                 break
-            done.append(pixels)
+            done.append(decoded)
         if perf_counter() > end:
             break
     return done

@@ -9,6 +9,8 @@ import numpy as np
 from starlette.types import Receive, Scope
 
 from app.detection.detector import MOST_AT_ONCE, Detection, Detector
+from app.detection.images import DecodedImage
+from app.detection.shown import OF_ARRAYS, Shown
 from app.errors import NotReady, Overloaded, Refusal
 from app.judging.decoding import Decoder, Pixels
 from app.judging.queues import DetectionQueue, Patience
@@ -28,11 +30,13 @@ class Judgement(NamedTuple):
         image: (28, 28), what the network saw, grey levels in [0, 1].
         detection: What the network made of it.
         detector: Which artifact judged; two requests may meet two, one request never does.
+        shown: What the image's file shows of how it was sent.
     """
 
     image: Pixels
     detection: Detection
     detector: Detector
+    shown: Shown = OF_ARRAYS
 
 
 class Judge:
@@ -158,10 +162,10 @@ class Admission:
         return await self._judge_one(data, for_drift=False)
 
     async def _judge_one(self, data: bytes, for_drift: bool) -> Judgement:
-        pixels = await self._decoder.decode(data, self.detector.artifact.preprocessing, self._patience)
+        image = await self._decoder.decode(data, self.detector.artifact.preprocessing, self._patience)
         with span("network"):
-            detection = await self._queue.detect(pixels)
-        judgement = Judgement(pixels, detection, self.detector)
+            detection = await self._queue.detect(image)
+        judgement = Judgement(image.pixels, detection, self.detector, image.shown)
         self._tell(judgement, data, for_drift)
         return judgement
 
@@ -173,7 +177,7 @@ class Admission:
         """
         decoded = await self._decoder.decode_all(files, self.detector.artifact.preprocessing, self._patience)
         usable = [(one, file) for one, file in zip(decoded, files, strict=True) if not isinstance(one, Refusal)]
-        judgements = iter(await self._judge_pixels([pixels for pixels, _ in usable], [file for _, file in usable]))
+        judgements = iter(await self._judge_decoded([image for image, _ in usable], [file for _, file in usable]))
         results = [one if isinstance(one, Refusal) else next(judgements) for one in decoded]
         for result in results:
             if isinstance(result, Refusal):
@@ -181,19 +185,15 @@ class Admission:
         return results
 
     async def judge_pixels(self, images: Sequence[Pixels]) -> list[Judgement]:
-        """Judges images that need no decoding, each to the same numbers as above.
+        """Judges images that need no decoding, each to the same numbers as a PNG of it.
 
         Args:
             images: (28, 28) each, grey levels in [0, 1].
         """
-        return await self._judge_pixels(images, images)
+        return await self._judge_decoded([DecodedImage(pixels, OF_ARRAYS) for pixels in images], images)
 
-    async def detect(self, images: Sequence[Pixels]) -> list[Detection]:
-        """Judges further readings of images that were judged already; none of these is counted.
-
-        Args:
-            images: (28, 28) each, grey levels in [0, 1].
-        """
+    async def detect(self, images: Sequence[DecodedImage]) -> list[Detection]:
+        """Judges further readings of images that were judged already; none of these is counted."""
         return list(await asyncio.gather(*map(self._queue.detect, images)))
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -205,14 +205,19 @@ class Admission:
         return await self._patience.run(self._decoder.heavy, work)
 
     @traced("network")
-    async def _judge_pixels(self, images: Sequence[Pixels], contents: Sequence[Content]) -> list[Judgement]:
+    async def _judge_decoded(self, images: Sequence[DecodedImage], contents: Sequence[Content]) -> list[Judgement]:
         if len(images) <= MOST_AT_ONCE:
             # Few images go with what other requests have waiting.
             detections = await asyncio.gather(*map(self._queue.detect, images))
         else:
             # The event loop would stand still for too long.
-            detections = await self.run(partial(self.detector.detect, np.stack(images)))
-        judgements = [Judgement(*one, self.detector) for one in zip(images, detections, strict=True)]
+            pixels = np.stack([image.pixels for image in images])
+            shown = [image.shown for image in images]
+            detections = await self.run(partial(self.detector.detect, pixels, shown))
+        judgements = [
+            Judgement(image.pixels, detection, self.detector, image.shown)
+            for image, detection in zip(images, detections, strict=True)
+        ]
         for judgement, content in zip(judgements, contents, strict=True):
             self._tell(judgement, content)
         return judgements

@@ -43,7 +43,7 @@ class Prediction(BaseModel):
     is_anomaly: bool = Field(description="The verdict: score > threshold.")
     loss: float | None = Field(description="Mean squared error between the 28x28 image and its reconstruction.")
     score: float | None = Field(description="What is compared with the threshold; higher is odder.")
-    threshold: float = Field(description="The largest score accepted.")
+    threshold: float = Field(description="The largest score accepted of such a file.")
     p_value: float = Field(gt=0, le=1, description=_P_VALUE)
     model: ModelVersion
     reconstruction: list[list[float]] | str | None = Field(
@@ -69,7 +69,7 @@ def prediction(judgement: Judgement, options: PredictionOptions) -> dict[str, An
         "is_anomaly": detection.is_anomaly,
         "loss": detection.loss,
         "score": detection.score,
-        "threshold": detector.threshold,
+        "threshold": detection.threshold,
         "p_value": detection.p_value,
         "model": {"name": detector.artifact.manifest.name, "version": detector.artifact.version},
     }

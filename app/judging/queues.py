@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from app.detection.detector import MOST_AT_ONCE, Detection, Detector
+from app.detection.images import DecodedImage
 from app.errors import DeadlineExceeded
 
 T = TypeVar("T")
@@ -91,10 +91,10 @@ class DetectionQueue:
         self.detector = detector
         self._seen = 0
         self._since = 0.0
-        self._waiting: list[tuple[NDArray[np.float32], asyncio.Future[Detection]]] = []
+        self._waiting: list[tuple[DecodedImage, asyncio.Future[Detection]]] = []
 
-    async def detect(self, image: NDArray[np.float32]) -> Detection:
-        """Judges one (28, 28), grey levels in [0, 1]; a caller that is cancelled leaves the queue."""
+    async def detect(self, image: DecodedImage) -> Detection:
+        """Judges one image; a caller that is cancelled leaves the queue."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
             self._since = loop.time()
@@ -116,7 +116,8 @@ class DetectionQueue:
         if not wanted:
             return
         try:
-            found = self.detector.detect(np.stack([image for image, _ in wanted]))
+            pixels, shown = zip(*(image for image, _ in wanted), strict=True)
+            found = self.detector.detect(np.stack(pixels), shown)
             results = list(zip(wanted, found, strict=True))
         except Exception as error:  # whatever it is, each caller's request fails with it, and nobody waits for ever
             for _, detection in wanted:

@@ -76,9 +76,9 @@ class ComparisonPage:
             image = self._scorers[0].image(one.file)
         except (OSError, Refusal):  # it has changed since
             return ""
-        pictures = [("what the network saw", image)]
+        pictures = [("what the network saw", image.pixels)]
         for name, scorer in zip(("old redraws", "new redraws"), self._scorers, strict=True):
-            pictures.append((name, scorer.run(image[np.newaxis])[0][0]))
+            pictures.append((name, scorer.detect([image])[0].reconstruction))
         tiles = "".join(
             f'<div><img alt="{name}" src="{_png(pixels)}"><small>{name}</small></div>' for name, pixels in pictures
         )

@@ -20,6 +20,7 @@ from app.detection.artifact import (
     CALIBRATION,
     CHECKPOINT,
     GRAPH,
+    SAMPLES,
     VIEW_CALIBRATION,
     Artifact,
     Promise,
@@ -27,6 +28,7 @@ from app.detection.artifact import (
     load_artifact,
     write_artifact,
 )
+from app.detection.images import DecodedImage
 from app.detection.intervals import share_interval
 from app.detection.promise import make_promise
 from app.errors import Refusal, ScoringError
@@ -46,6 +48,9 @@ _MADE_UP = 200
 _MOST_LOST = 0.1
 # Copies are no further images: more than this share of them is worth a word.
 _MOST_COPIES = 0.02
+
+# Of the manifest.
+_SET_ANEW = {"threshold", "thresholds", "variants", "shown"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +104,21 @@ def _recalibrate(settings: Settings, options: RecalibrateOptions) -> None:
     usable = _usable(_score(artifact, settings, chosen.files, options.workers))
     rate = options.rate or artifact.manifest.promise.target_false_positive_rate
     promise = make_promise(len(usable), rate, _WHOSE)
-    scores = np.sort(np.array([one.row.score for one in usable], np.float32))
-    threshold = float(scores[promise.rank - 1])
-    new = _write(artifact, options, promise, threshold, scores, usable)
-    _report(artifact, new, scores)
-    _say_what_else(chosen, scores)
-    images = _some_images(Scorer(artifact, settings), [one.row.path for one in usable])
-    _report_made_up(Scorer(artifact, settings), artifact.manifest.threshold, threshold, images)
+    ratios = np.sort(np.array([_ratio(one) for one in usable]))
+    # A little above the image that sets it, so that no rounding refuses that image.
+    factor = float(ratios[promise.rank - 1]) * (1 + 1e-9)
+    new = _write(artifact, options, promise, factor, ratios, usable)
+    _report(artifact, new, [one.row.is_anomaly for one in usable], ratios > factor)
+    _say_what_else(chosen, ratios)
+    scorer = Scorer(artifact, settings)
+    _report_made_up(scorer, factor, _some_images(scorer, [one.row.path for one in usable]))
+
+
+def _ratio(one: Scored) -> float:
+    """Score / threshold: what makes files of several classes, each with a threshold of its own, comparable."""
+    assert one.row.score is not None
+    assert one.threshold is not None
+    return one.row.score / one.threshold
 
 
 def _score(artifact: Artifact, settings: Settings, files: list[str], workers: int) -> list[Scored]:
@@ -139,42 +152,51 @@ def _write(
     artifact: Artifact,
     options: RecalibrateOptions,
     promise: Promise,
-    threshold: float,
-    scores: NDArray[np.float32],
+    factor: float,
+    ratios: NDArray[np.float64],
     usable: list[Scored],
 ) -> Artifact:
+    old = artifact.manifest
+    thresholds = old.thresholds or {"": old.threshold}
+    scores = np.stack([ratios * threshold for threshold in thresholds.values()]).astype(np.float32)
     views = np.sort(np.array([one.views for one in usable], np.float32).T, axis=-1)[:, np.newaxis]
     kept = np.linspace(0, views.shape[-1] - 1, min(views.shape[-1], _VIEW_SCORES)).round().astype(int)
 
     def fill(folder: Path) -> dict[str, Any]:
         (folder / GRAPH).write_bytes(artifact.graph)
         (folder / CHECKPOINT).write_bytes((options.artifact / CHECKPOINT).read_bytes())
-        np.save(folder / CALIBRATION, scores[np.newaxis])
-        np.save(folder / VIEW_CALIBRATION, views[..., kept].astype(np.float16))
-        return _fields(artifact, options, promise, threshold)
+        if (options.artifact / SAMPLES).exists():
+            (folder / SAMPLES).write_bytes((options.artifact / SAMPLES).read_bytes())
+        np.save(folder / CALIBRATION, scores)
+        np.save(folder / VIEW_CALIBRATION, np.repeat(views[..., kept], len(thresholds), axis=1).astype(np.float16))
+        return _fields(artifact, options, promise, {name: factor * one for name, one in thresholds.items()})
 
     return write_artifact(options.output, fill)
 
 
-def _fields(artifact: Artifact, options: RecalibrateOptions, promise: Promise, threshold: float) -> dict[str, Any]:
+def _fields(
+    artifact: Artifact, options: RecalibrateOptions, promise: Promise, thresholds: dict[str, float]
+) -> dict[str, Any]:
     """The manifest: what the network is stays, and what was measured at the old threshold goes."""
     old = artifact.manifest
-    left_out = {"format_version", "files", "evaluation", "promise", "threshold", "variants", "recalibrated_from"}
+    left_out = {"format_version", "files", "evaluation", "promise", "recalibrated_from", "data"} | _SET_ANEW
     source = "the random sample of a kept folder" if options.kept else "files"
     return {
         **old.model_dump(exclude=left_out),
         "promise": promise,
-        "threshold": threshold,
-        "variants": [_VARIANT],
+        "threshold": max(thresholds.values()),
+        "thresholds": thresholds if old.thresholds else {},
+        "variants": [f"{_VARIANT}: {name}" if name else _VARIANT for name in thresholds],
+        "shown": list(thresholds) if old.thresholds else [],
         "evaluation": {},
         "data": {"kind": "recalibration", "images": promise.calibration_size, "source": source, "trained_on": old.data},
         "recalibrated_from": {"name": old.name, "version": artifact.version},
     }
 
 
-def _report(old: Artifact, new: Artifact, scores: NDArray[np.float32]) -> None:
-    count = len(scores)
-    before, after = (int((scores > one.manifest.threshold).sum()) for one in (old, new))
+def _report(old: Artifact, new: Artifact, refused: Sequence[bool | None], refused_now: NDArray[np.bool_]) -> None:
+    count = len(refused)
+    before, after = sum(map(bool, refused)), int(refused_now.sum())
     low, high = share_interval(before, count)
     print(f"old {old.version}: threshold {old.manifest.threshold:.4g}, refuses {before / count:.2%} of these {count}")
     print(f"    images (of all like them {low:.2%} to {high:.2%} with 95% confidence)")
@@ -182,7 +204,7 @@ def _report(old: Artifact, new: Artifact, scores: NDArray[np.float32]) -> None:
     print(new.manifest.promise.words)
 
 
-def _say_what_else(chosen: Chosen, scores: NDArray[np.float32]) -> None:
+def _say_what_else(chosen: Chosen, scores: NDArray[np.float64]) -> None:
     copies = 1 - len(np.unique(scores)) / len(scores)
     if copies > _MOST_COPIES:
         print(
@@ -197,8 +219,8 @@ def _say_what_else(chosen: Chosen, scores: NDArray[np.float32]) -> None:
         print("    among them raise the threshold. Label them in /review to leave them out.")
 
 
-def _some_images(scorer: Scorer, paths: list[str]) -> NDArray[np.float32]:
-    """(at most 200, 28, 28), evenly spaced over the paths."""
+def _some_images(scorer: Scorer, paths: list[str]) -> list[DecodedImage]:
+    """At most 200 images, evenly spaced over the paths."""
     step = math.ceil(len(paths) / _MADE_UP)
     images = []
     for path in paths[::step]:
@@ -206,15 +228,27 @@ def _some_images(scorer: Scorer, paths: list[str]) -> NDArray[np.float32]:
             images.append(scorer.image(path))
         except (OSError, Refusal):  # it has changed since
             continue
-    return np.stack(images) if images else np.zeros((0, 28, 28), np.float32)
+    return images
 
 
-def _report_made_up(scorer: Scorer, before: float, after: float, images: NDArray[np.float32]) -> None:
-    """Detection of made-up pictures at both thresholds, and a warning where another threshold is no remedy."""
+def _report_made_up(scorer: Scorer, factor: float, images: list[DecodedImage]) -> None:
+    """Detection of made-up pictures at both thresholds, and a warning where another threshold is no remedy.
+
+    Args:
+        scorer: With the old thresholds.
+        factor: By which they are multiplied.
+        images: What the pictures are made of; each is judged as the file of the image that it comes from.
+    """
     if len(images) < 2:
         return
-    scores = {name: scorer.run(pictures)[2] for name, pictures in made_up_pictures(images).items()}
-    found = {name: (1 - (one <= before).mean(), 1 - (one <= after).mean()) for name, one in scores.items()}
+    found = {}
+    for name, pictures in made_up_pictures(np.stack([image.pixels for image in images])).items():
+        shown = [DecodedImage(pixels, image.shown) for pixels, image in zip(pictures, images, strict=True)]
+        detections = scorer.detect(shown)
+        found[name] = (
+            float(np.mean([one.is_anomaly for one in detections])),
+            float(np.mean([not one.score <= factor * one.threshold for one in detections])),
+        )
     then, now = (float(np.mean([one[index] for one in found.values()])) for index in (0, 1))
     print(f"Made-up pictures found: {then:.1%} before, {now:.1%} now")
     for name, (family_then, family_now) in found.items():

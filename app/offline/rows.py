@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.detection.artifact import Artifact
 from app.detection.detector import Detection, Detector
 from app.detection.folders import printable
-from app.detection.images import decode_image
+from app.detection.images import DecodedImage, decode_opened, open_image
 from app.errors import MalformedRequest, Refusal, TooManyBytes, size_words
 from app.settings import Settings
 
@@ -99,22 +98,22 @@ class Scorer:
         found = self._detect(paths, None)
         return [Scored(one) if isinstance(one, Row) else self._scored(*one) for one in found]
 
-    def image(self, path: str) -> NDArray[np.float32]:
-        """What the network sees of one local file: (28, 28), grey levels in [0, 1].
+    def image(self, path: str) -> DecodedImage:
+        """What the network sees of one local file.
 
         Raises:
             Refusal, OSError: It cannot be judged.
         """
         return self._decode(self._read_local(path))
 
-    def run(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """See `Detector.run`."""
-        return self._detector.run(images)
+    def detect(self, images: Sequence[DecodedImage]) -> list[Detection]:
+        """Judges decoded images, in order."""
+        return self._detector.detect(np.stack([image.pixels for image in images]), [image.shown for image in images])
 
     def _detect(self, paths: Sequence[str], read: Read | None) -> list[tuple[str, Detection] | Row]:
         decoded = [self._decode_file(path, read or self._read_local) for path in paths]
         images = [one for one in decoded if not isinstance(one, Row)]
-        detections = iter(self._detector.detect(np.stack(images)) if images else ())
+        detections = iter(self.detect(images) if images else ())
         return [
             one if isinstance(one, Row) else (path, next(detections)) for path, one in zip(paths, decoded, strict=True)
         ]
@@ -125,9 +124,9 @@ class Scorer:
         p_values = self._detector.view_p_values(detection)
         reasons = [view.name for view, p_value in zip(manifest.views, p_values, strict=True) if p_value <= unusual]
         views = tuple(detection.views.tolist())
-        return Scored(self._row(path, detection), self._detector.threshold, tuple(reasons), views)
+        return Scored(self._row(path, detection), detection.threshold, tuple(reasons), views)
 
-    def _decode_file(self, path: str, read: Read) -> NDArray[np.float32] | Row:
+    def _decode_file(self, path: str, read: Read) -> DecodedImage | Row:
         name = printable(path)
         try:
             return self._decode(read(path))
@@ -136,12 +135,12 @@ class Scorer:
         except OSError as error:
             return Row(name, error="unreadable-file", detail=f"{error.strerror or error}.")
 
-    def _decode(self, content: bytes) -> NDArray[np.float32]:
+    def _decode(self, content: bytes) -> DecodedImage:
         if len(content) > self._max_bytes:
             raise self._too_many_bytes()
         if not content:
             raise MalformedRequest("The file is empty.")
-        return decode_image(content, self._preprocessing, self._max_pixels, self._formats)
+        return decode_opened(open_image(content, self._max_pixels, self._formats), self._preprocessing)
 
     def _row(self, path: str, detection: Detection) -> Row:
         return Row(

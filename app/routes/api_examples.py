@@ -10,7 +10,7 @@ import orjson
 from PIL import Image, ImageDraw
 
 from app.detection.detector import Detector
-from app.detection.images import decode_image
+from app.detection.images import decode_opened, open_image
 from app.judging.judge import Judgement
 from app.judging.prediction import PredictionOptions, prediction
 
@@ -97,8 +97,9 @@ def _example_image() -> bytes:
 
 def _example_answer(image: bytes, detector: Detector) -> dict[str, Any]:
     """What `?reconstruction=png` answers to the example."""
-    pixels = decode_image(image, detector.artifact.preprocessing, _SIDE * _SIDE, ("PNG",))
-    judgement = Judgement(pixels, detector.detect(np.stack([pixels]))[0], detector)
+    decoded = decode_opened(open_image(image, _SIDE * _SIDE, ("PNG",)), detector.artifact.preprocessing)
+    detection = detector.detect(decoded.pixels[np.newaxis], [decoded.shown])[0]
+    judgement = Judgement(decoded.pixels, detection, detector, decoded.shown)
     body = prediction(judgement, PredictionOptions("png"))
     answer: dict[str, Any] = orjson.loads(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
     return answer

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
 from app.detection.detector import Detector
-from app.detection.images import SIDE
+from app.detection.images import SIDE, DecodedImage
 from app.detection.readings import may_be_read_differently, other_readings
 from app.errors import AnomalousImage, GateFailed, MalformedRequest, NotReady, PartialBody, Refusal, UndecodableImage
 from app.judging.judge import Admission, Judge, Judgement
@@ -159,8 +159,13 @@ async def _judge_readings(
             readings = await run_by_size(admission, settings, found.data, read)
         except Refusal as refusal:
             raise refusal.at(found.place) from refusal.__cause__
-        judged = zip(readings, await admission.detect(readings), strict=True)
-        odd = [Judgement(*one, admission.detector) for one in judged if one[1].is_anomaly]
+        shown = judgements[index].shown
+        detections = await admission.detect([DecodedImage(pixels, shown) for pixels in readings])
+        odd = [
+            Judgement(pixels, detection, admission.detector, shown)
+            for pixels, detection in zip(readings, detections, strict=True)
+            if detection.is_anomaly
+        ]
         if odd:
             judgements[index] = max(odd, key=lambda one: _oddness(one.detection.score))
             odd_elsewhere.add(index)

@@ -48,10 +48,14 @@ class ModelInfo(BaseModel):
     version: str
     architecture: dict[str, Any]
     preprocessing: dict[str, Any]
-    threshold: float
+    threshold: float = Field(description="The largest of the thresholds.")
+    thresholds: dict[str, float] = Field(
+        description="The largest score accepted of each class of files, by format and size; empty: one for all."
+    )
     target_false_positive_rate: float
     promise: Promise
     calibration: CalibrationScores
+    kinds: dict[str, str] = Field(description="The permitted kinds of sending, and the range of each.")
     variants: list[str]
     evaluation: dict[str, Any]
     noun: str = Field(
@@ -144,6 +148,8 @@ async def model(request: Request) -> Response:
         architecture=manifest.architecture.model_dump(),
         preprocessing=manifest.preprocessing.model_dump(),
         threshold=manifest.threshold,
+        thresholds=manifest.thresholds,
+        kinds=manifest.kinds,
         target_false_positive_rate=manifest.promise.target_false_positive_rate,
         promise=manifest.promise,
         calibration=_calibration_scores(artifact),

@@ -52,15 +52,16 @@ class Drift:
         sameness: Evidence that scores repeat as those of different images do not.
     """
 
-    def __init__(self, calibration: NDArray[np.float32], threshold: float) -> None:
+    def __init__(self, calibration: NDArray[np.float32], thresholds: float | NDArray[np.floating]) -> None:
         """
         Args:
             calibration: (variants, n) scores, each row sorted.
-            threshold: The largest score admitted.
+            thresholds: The largest score admitted, or that of each variant.
         """
         size = calibration.shape[1]
         self._bounds = rank_bounds(size)
-        beyond = size - int(min(np.searchsorted(row, threshold, side="right") for row in calibration))
+        rows = zip(calibration, np.broadcast_to(thresholds, len(calibration)), strict=True)
+        beyond = size - int(min(np.searchsorted(row, threshold, side="right") for row, threshold in rows))
         self._least_admitted = 1 - self._bounds[min(beyond, size)]
         self.every = Gambler(self._bounds[0])
         self.admitted = Gambler(min(1.0, self._bounds[0] / max(self._least_admitted, 1e-9)))

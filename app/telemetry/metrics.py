@@ -133,8 +133,8 @@ class Metrics:
             for_drift: False for an image that the page sent; those are counted apart, so that nobody hides behind it.
         """
         (self._anomaly if detection.is_anomaly else self._normal).inc()
-        if detector.threshold > 0:
-            ratio = detection.score / detector.threshold
+        if detection.threshold > 0:
+            ratio = detection.score / detection.threshold
             # min() would let NaN through, and a sum with NaN in it is NaN for ever.
             self._ratios.observe(ratio if ratio <= _MOST_RATIO else _MOST_RATIO)
         drift = self._drift
@@ -187,7 +187,7 @@ class Metrics:
         self._info(detector).set(1)
         for gauge in (self._evidence, self._admitted_evidence, self._sameness):
             gauge.set(0)
-        self._drift = Drift(detector.artifact.calibration, detector.threshold)
+        self._drift = Drift(detector.artifact.calibration, detector.row_thresholds)
 
     def _info(self, detector: Detector) -> Gauge:
         return self._model_info.labels(detector.artifact.manifest.name, detector.artifact.version)

@@ -56,8 +56,8 @@ def test_one_changed_byte_is_noticed_and_its_file_named(tmp_path: Path) -> None:
 
 def test_a_newer_format_asks_for_a_newer_imagegate(tmp_path: Path) -> None:
     folder = write_tiny_artifact(tmp_path / "tiny")
-    rewrite_manifest(folder, format_version=2, something_new=True)
-    with pytest.raises(ArtifactError, match=r"has format 2; .* use a newer imagegate"):
+    rewrite_manifest(folder, format_version=3, something_new=True)
+    with pytest.raises(ArtifactError, match=r"has format 3; .* use a newer imagegate"):
         load_artifact(folder)
 
 

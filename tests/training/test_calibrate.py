@@ -7,6 +7,7 @@ from scipy.stats import beta
 
 from app.detection.artifact import Architecture
 from app.detection.promise import least_calibration_size, make_promise, rate_with_confidence
+from app.detection.shown import CLASSES
 from app.errors import PromiseError
 from training.errors import TrainingError
 from training.fitting.calibrate import calibrate
@@ -109,17 +110,23 @@ def test_threshold_is_the_ranked_score_of_the_graph_that_serves(detector):
     images = images_of(1, 300)
     promise = make_promise(300, 0.1)
     calibration = calibrate(detector, images, promise)
-    scores = np.sort(detector.run(images[0])[2])
-    assert calibration.threshold == pytest.approx(scores[promise.rank - 1])
-    assert (calibration.scores[0] > calibration.threshold).sum() == 300 - promise.rank
+    scores = np.sort(detector.run(images[0])[2][:, 0])
+    assert set(calibration.thresholds) == set(CLASSES)
+    threshold = calibration.thresholds[CLASSES[0]]
+    assert threshold == pytest.approx(scores[promise.rank - 1])
+    assert (calibration.scores[0] > threshold).sum() == 300 - promise.rank
 
 
-def test_threshold_is_the_largest_over_variants(detector):
+def test_threshold_of_a_class_is_the_largest_over_its_variants(detector):
     easy, hard = images_of(50) * 0.5, images_of(50, seed=1)
     promise = make_promise(50, 0.1)
     both = calibrate(detector, np.stack([easy, hard]), promise)
-    alone = [calibrate(detector, variant[None], promise).threshold for variant in (easy, hard)]
-    assert both.threshold == max(alone)
+    alone = [max(calibrate(detector, variant[None], promise).thresholds.values()) for variant in (easy, hard)]
+    assert set(both.thresholds.values()) == {max(alone)}
+    apart = calibrate(detector, np.stack([easy, hard]), promise, ["", CLASSES[2]])
+    easiest, hardest = (calibrate(detector, own[None], promise).thresholds[CLASSES[0]] for own in (easy, hard))
+    assert apart.thresholds[CLASSES[0]] == easiest
+    assert apart.thresholds[CLASSES[2]] == max(easiest, hardest)
     assert min(alone) < max(alone)
     assert both.scores.shape == (2, 50)
     assert both.view_scores.shape == (1, 2, 50)

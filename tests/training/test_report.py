@@ -14,7 +14,7 @@ from PIL import Image
 from app.detection.artifact import Architecture, PreprocessingRecord
 from app.detection.images import Preprocessing
 from app.detection.promise import make_promise
-from training.data.variants import DEFAULT_VARIANTS
+from training.data.variants import parse_variants
 from training.fitting.calibrate import uncalibrated_detector
 from training.fitting.evaluate import evaluate
 from training.model.autoencoders import build
@@ -66,7 +66,7 @@ def models():
 def findings_of(model, radii=(), families=("noise",), kind="circles", name="tiny"):
     network, detector = model
     normal = np.random.default_rng(0).integers(0, 256, (12, 28, 28), np.uint8)
-    tested = {"original": normal, "jpeg-28": 255 - normal}
+    tested = {"original": normal, "jpeg28": 255 - normal}
     anomalies = dict.fromkeys(families, (normal / 255).astype(np.float32)[:, ::-1].copy())
     data = {"kind": kind, "circles": "smooth", "train": 5, "calibration": 99, "test": 12, "fingerprint": "sha256:ab"}
     views = list(detector.artifact.manifest.views)
@@ -77,6 +77,9 @@ def findings_of(model, radii=(), families=("noise",), kind="circles", name="tiny
         "preprocessing": PreprocessingRecord(**asdict(Preprocessing(background=255 if kind == "circles" else 0))),
         "threshold": 0.5,
         "promise": make_promise(99, 0.05),
+        "thresholds": {},
+        "own_size": None,
+        "kinds": {"jpeg28": "80..100"},
         "variants": list(tested),
         "views": views,
         "evaluation": evaluate(detector, 0.5, tested, anomalies),
@@ -131,11 +134,11 @@ def test_page_says_the_promise_the_variants_and_how_to_train_again(tmp_path, mod
     write_report(tmp_path / "report", findings, network, detector)
     text = Page((tmp_path / "report" / "index.html").read_text()).text
     assert findings.manifest["promise"].words in text
-    assert DEFAULT_VARIANTS["jpeg-28"].description in text
+    assert parse_variants("jpeg28").variants[1].description in text
     assert "1 unreadable files and 2 copies" in text
     assert "of your 12 anomalies found" in text
     assert "python -m training --data FOLDER --output model_artifacts/tiny --model gate --latent-size 3" in text
-    assert "--variants original,jpeg-28" in text
+    assert "--variants jpeg28=80..100" in text
     assert "--seed 7" in text
     assert "the drawn ones are inverted" in text
     assert not re.search(r"[a-z]\.[A-Z]", text), "a sentence runs into the next"
@@ -172,7 +175,7 @@ def test_model_card_names_the_promise_and_what_is_missed(models):
     assert "less than half of the time: unseen." in card
     assert "not reliably (below 95%): half seen." in card
     assert "| seen | 100% |" in card
-    assert "| jpeg-28 | JPEG, quality 75, 28x28 pixels |" in card
+    assert "| jpeg28 | resized to 28x28 by the client and sent as JPEG, quality 80 to 100 |" in card
 
 
 @pytest.mark.parametrize(("low", "kept"), [(0.05, True), (0.06, False)])
@@ -180,7 +183,7 @@ def test_a_variant_wholly_above_the_target_is_called_out(models, low, kept):
     findings = findings_of(models[1])
     for rate in findings.manifest["evaluation"]["variants"].values():
         rate["false_positive_rate_interval"] = [0.0, 0.1]
-    findings.manifest["evaluation"]["variants"]["jpeg-28"]["false_positive_rate_interval"] = [low, 0.2]
+    findings.manifest["evaluation"]["variants"]["jpeg28"]["false_positive_rate_interval"] = [low, 0.2]
     assert gather_facts(findings, judge(findings, models[1][1])).within_promise is kept
 
 

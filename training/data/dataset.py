@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,16 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from app.detection.images import SIDE, Preprocessing, decode_image, open_image, to_large_grayscale
+from app.detection.images import SIDE, Preprocessing, decode_image, open_image, to_large_grayscale, to_small
+from app.detection.shown import LOSSLESS_LARGE, Shown, Size, class_of
 from app.errors import TooManyBytes, size_words
 from app.settings import ACCEPTED_FORMATS, OPTIONAL_FORMATS
 from training.data.circles import REDUCTIONS, Reduction, draw_circles, random_circles
-from training.data.variants import Variant
+from training.data.variants import Sent, Variant
 from training.plan import CALIBRATION_CIRCLES, TEST_CIRCLES
 
 # A file in memory (a drawn circle) or on disk (read again when needed: a folder of photos may not fit).
 Original = bytes | Path
 
+# So many of the images make a size the training images' own.
+_OF_ONE_SIZE = 0.9
 # The service's default, GATE_MAX_IMAGE_PIXELS: what it would refuse is no example of what it should accept.
 MAX_IMAGE_PIXELS = 25_000_000
 # And GATE_MAX_UPLOAD_BYTES: a video that lies in the folder is not read.
@@ -70,6 +74,18 @@ def read(original: Original) -> bytes:
     return original if isinstance(original, bytes) else _read_file(original)
 
 
+def shown_by(original: Original) -> Shown:
+    """What the header of a file says of how it was sent."""
+    return open_image(read(original), MAX_IMAGE_PIXELS).shown
+
+
+def own_size(originals: Sequence[Original]) -> Size | None:
+    """Width and height of lossless, large images that are nearly all of one size; None of others."""
+    (most, count) = Counter(map(shown_by, originals)).most_common(1)[0]
+    is_one = count >= _OF_ONE_SIZE * len(originals) and class_of(most) == LOSSLESS_LARGE
+    return (most.width, most.height) if is_one else None
+
+
 def decode(originals: Sequence[Original], preprocessing: Preprocessing) -> NDArray[np.float32]:
     """(N, 28, 28), by the code that serves. Raises what `app.detection.images.decode_image` raises."""
     images = np.empty((len(originals), SIDE, SIDE), np.float32)
@@ -87,7 +103,7 @@ def decode_variants(
         originals: n files.
         variants: How to send them.
         preprocessing: How to decode them.
-        seed: Of what a variant draws, such as the angle of a rotation; each original has its own stream.
+        seed: Of what a variant draws, such as a size or an angle; each original has its own stream.
 
     Returns:
         (variants, n, 28, 28) grey levels 0 to 255; divided by 255 they are what the network sees when serving.
@@ -98,7 +114,8 @@ def decode_variants(
         generator = np.random.default_rng([seed, row])
         gray = to_large_grayscale(open_image(read(originals[row]), MAX_IMAGE_PIXELS, FORMATS), preprocessing)
         for number, variant in enumerate(variants):
-            arrived = decode_image(variant.apply(gray, generator), preprocessing, MAX_IMAGE_PIXELS)
+            sent = variant.apply(gray, generator)
+            arrived = _arrived(sent, preprocessing)
             images[number, row] = (arrived * 255).round()
 
     # Threads: Pillow lets go of the interpreter while it encodes, resizes and decodes.
@@ -114,6 +131,13 @@ def decode_variants(
             )
         )
     return images
+
+
+def _arrived(sent: Sent, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """(28, 28), what the service makes of it."""
+    if isinstance(sent, bytes):
+        return decode_image(sent, preprocessing, MAX_IMAGE_PIXELS)
+    return to_small(sent, resize_filter=preprocessing.resize_filter)
 
 
 def fingerprint(digests: Sequence[str]) -> str:

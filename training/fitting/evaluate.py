@@ -1,7 +1,8 @@
 """How a calibrated gate does on images that no earlier step saw: test images, and drawn families of anomalies."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -11,9 +12,10 @@ from PIL import ImageOps
 
 from app.detection.detector import Detector
 from app.detection.images import Preprocessing
+from app.detection.shown import CLASSES
 from training.data.anomalies import FAMILIES, Family
 from training.data.dataset import decode
-from training.fitting.calibrate import run_in_batches
+from training.fitting.calibrate import FileClass, run_in_batches
 
 # Of drawing anomalies; the same for every run, so that two artifacts are compared on the same pictures.
 FAMILY_SEED = 20_000
@@ -39,9 +41,34 @@ def draw_family(family: Family, count: int, preprocessing: Preprocessing) -> NDA
     return decode(files, preprocessing)
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The largest scores accepted of several sets of images.
+
+    Attributes:
+        thresholds: By class of files.
+        files: By set, the class of all its files or of each.
+        usual_class: That of most originals.
+    """
+
+    thresholds: Mapping[str, float]
+    files: Mapping[str, FileClass]
+    usual_class: str = CLASSES[0]
+
+    def of(self, name: str) -> NDArray[np.float64]:
+        """Of one set: one number for all its images, or (N,)."""
+        files = self.files[name]
+        return np.array(self.thresholds[files] if isinstance(files, str) else [self.thresholds[own] for own in files])
+
+
+def one_limit(threshold: float, names: Iterable[str]) -> Limits:
+    """The same threshold for every set, judged as one class."""
+    return Limits({CLASSES[0]: threshold}, dict.fromkeys(names, CLASSES[0]))
+
+
 def evaluate(
     detector: Detector,
-    threshold: float,
+    limits: Limits | float,
     normal_images: Mapping[str, NDArray[np.uint8]],
     anomalies: Mapping[str, NDArray[np.float32]],
 ) -> dict[str, Any]:
@@ -49,7 +76,7 @@ def evaluate(
 
     Args:
         detector: Around the exported graph; its own threshold is not used.
-        threshold: The largest score accepted.
+        limits: The largest score accepted, for each variant and family; or one for all.
         normal_images: (N, 28, 28) for each variant, the first of which is the original, unseen by fitting and
             calibration.
         anomalies: (M, 28, 28) for each family.
@@ -57,15 +84,20 @@ def evaluate(
     Returns:
         Numbers under names, ready for JSON; rates in [0, 1], intervals at 95%.
     """
-    normal = {name: run_in_batches(detector, images)[0] for name, images in normal_images.items()}
+    if isinstance(limits, float):
+        limits = one_limit(limits, (*normal_images, *anomalies))
+    normal = {name: run_in_batches(detector, images, limits.files[name])[0] for name, images in normal_images.items()}
     original = next(iter(normal.values()))
-    variants = {name: _rate("false_positive_rate", scores, threshold) for name, scores in normal.items()}
+    variants = {name: _rate("false_positive_rate", scores, limits.of(name)) for name, scores in normal.items()}
     families = {}
     for name, images in anomalies.items():
-        scores, _ = run_in_batches(detector, images)
-        families[name] = {"auroc": round(auroc(original, scores), 4), **_rate("detection_rate", scores, threshold)}
+        scores, _ = run_in_batches(detector, images, limits.files[name])
+        families[name] = {
+            "auroc": round(auroc(original, scores), 4),
+            **_rate("detection_rate", scores, limits.of(name)),
+        }
     return {
-        **_rate("false_positive_rate", original, threshold),
+        **next(iter(variants.values())),
         "worst_variant_false_positive_rate": max(rate["false_positive_rate"] for rate in variants.values()),
         "test_images": len(original),
         "images_per_family": max((len(images) for images in anomalies.values()), default=0),
@@ -97,9 +129,9 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     return max(0.0, centre - spread), min(1.0, centre + spread)
 
 
-def _rate(name: str, scores: NDArray[np.float32], threshold: float) -> dict[str, Any]:
+def _rate(name: str, scores: NDArray[np.float32], limit: float | NDArray[np.float64]) -> dict[str, Any]:
     """The share that is refused, NaN included, and its interval."""
-    refused = int((~(scores <= threshold)).sum())
+    refused = int((~(scores <= limit)).sum())
     low, high = wilson_interval(refused, len(scores))
     return {name: round(refused / len(scores), 4), f"{name}_interval": [round(low, 4), round(high, 4)]}
 

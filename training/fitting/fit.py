@@ -20,12 +20,19 @@ from training.plan import FitSettings
 _MOST_LINES = 50
 
 
-def fit(autoencoder: Autoencoder, images: NDArray[np.uint8], settings: FitSettings, seed: int) -> list[float]:
+def use_one_thread() -> None:
+    """Networks of this size gain nothing from a second thread, and on a busy machine lose ten times as much."""
+    torch.set_num_threads(1)
+
+
+def fit(
+    autoencoder: Autoencoder, images: NDArray[np.uint8] | NDArray[np.float16], settings: FitSettings, seed: int
+) -> list[float]:
     """Fits in place, with a progress bar and, as the tutorial prints it, one line an epoch.
 
     Args:
         autoencoder: Fresh weights, or a checkpoint's to go on from.
-        images: (N, 28, 28), grey levels 0 to 255.
+        images: (N, 28, 28), grey levels 0 to 255; or half-precision numbers about in [0, 1].
         settings: How long and how.
         seed: Of shuffling, of damage and of what a variational encoder samples.
 
@@ -64,8 +71,11 @@ def fit(autoencoder: Autoencoder, images: NDArray[np.uint8], settings: FitSettin
 
 
 def to_grey_levels(images: Tensor) -> Tensor:
-    """Bytes 0 to 255 -> the grey levels in [0, 1] that the serving decoder gives for them, to the last bit."""
-    return images.float() / 255
+    """Bytes 0 to 255 -> the grey levels in [0, 1] that the serving decoder gives for them, to the last bit.
+
+    What is no bytes is in grey levels already.
+    """
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
 
 
 def objective(autoencoder: Autoencoder, targets: Tensor, loss: str, generator: Generator) -> Tensor:

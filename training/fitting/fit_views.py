@@ -4,6 +4,7 @@ Large tables are rounded to half precision as soon as they are fitted, so that w
 serve; the artifact then stores them at half the size without a loss.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,8 +15,12 @@ from torch.nn import functional as F
 from tqdm import trange
 
 from app.detection.images import SIDE
+from app.detection.shown import class_rows
 from training.fitting.fit import to_grey_levels
 from training.model.autoencoders import Autoencoder
+from training.model.gradients import SIZE as GRADIENTS
+from training.model.gradients import GradientHistograms, Prototypes
+from training.model.normalise import Normalisation
 from training.model.scores import Redrawing, redraw
 from training.model.views import Features, Measurements, NearestGaussian, Views
 
@@ -23,32 +28,65 @@ from training.model.views import Features, Measurements, NearestGaussian, Views
 REGULARISATION = 3e-4
 # A variant's own covariance counts as n / (n + this), that of all variants as the rest.
 SHRINKAGE_IMAGES = 50
-MOST_GAUSSIANS = 8
+MOST_GAUSSIANS = 12
 # How much further out than the 99% quantile a view reaches 1: the further, the less it alarms by itself and the less it
 # costs the others. Faintness is for images far fainter than normal ones; and a distance in many dimensions is trusted
 # the less the fewer images it was fitted on.
 ERROR_REACH, FAINT_REACH, IMAGES_PER_DIMENSION = 1.1, 1.6, 10
+# Paper says little of what is drawn on it, and outlines are coarse: neither may cost the others much.
+PAPER_REACH, PLACE_REACH, OUTLINE_REACH = 3.0, 1.2, 1.2
+MOST_PROTOTYPES = 256
 _BATCH_SIZE, _CHECK_EVERY = 256, 50
 # Of images, for whatever is done to all of them at once.
 _CHUNK = 4096
+_ROUNDS = 8
+_FORBIDDEN = 1e3
 
 
-def fit_views(autoencoder: Autoencoder, train: NDArray[np.uint8], held_out: NDArray[np.uint8], seed: int) -> Views:
-    """Fits all three views on top of a fitted network, whose weights are rounded to half precision.
+def fit_normalisation(originals: NDArray[np.uint8]) -> Normalisation:
+    """What can be taken out of pictures, found on originals (n, 28, 28), grey levels 0 to 255."""
+    normalisation = Normalisation()
+    with torch.no_grad():
+        normalisation.fit(to_grey_levels(torch.from_numpy(originals)).unsqueeze(1))
+    return normalisation
+
+
+def normalised(normalisation: Normalisation, images: NDArray[np.uint8]) -> NDArray[np.float16]:
+    """(N, 28, 28), grey levels 0 to 255 -> what the network sees of them, about in [0, 1]."""
+    chunks = torch.split(torch.from_numpy(images).unsqueeze(1), _CHUNK)
+    with torch.no_grad():
+        parts = [normalisation(to_grey_levels(chunk)).images[:, 0].half() for chunk in chunks]
+    result: NDArray[np.float16] = torch.cat(parts).numpy()
+    return result
+
+
+def fit_views(
+    autoencoder: Autoencoder,
+    train: NDArray[np.uint8],
+    held_out: NDArray[np.uint8],
+    seed: int,
+    normalisation: Normalisation | None = None,
+    shown: Sequence[str] = (),
+) -> Views:
+    """Fits all views on top of a fitted network, whose weights are rounded to half precision.
 
     Args:
         autoencoder: In evaluation mode.
         train: (variants, n, 28, 28), grey levels 0 to 255; the first variant is the original.
         held_out: (variants, m, 28, 28), other images, which the network did not see.
         seed: Of the network that expects errors.
+        normalisation: Fitted; None takes nothing out of the images.
+        shown: The class of each variant's files, as `app.detection.shown.class_rows` takes it; none: one class.
     """
+    normalisation = normalisation or Normalisation()
+    rows = list(class_rows(shown).values()) if any(shown) else [list(range(len(train)))]
     with torch.no_grad():
         round_weights(autoencoder)
-        fitted, others = _redraw_all(autoencoder, train), _redraw_all(autoencoder, held_out)
+        fitted, others = (_redraw_all(autoencoder, normalisation, part) for part in (train, held_out))
     latent_size = fitted.latents.shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        views = Views(latent_size).eval()
+        views = Views(latent_size, classes=len(rows)).eval()
     with torch.no_grad():
         _fit_components(views.measurements, (fitted.images - fitted.reconstructions).flatten(1))
         own, other = _measure(views, fitted), _measure(views, others)
@@ -61,12 +99,40 @@ def fit_views(autoencoder: Autoencoder, train: NDArray[np.uint8], held_out: NDAr
         gaussians = _fit_gaussians(
             views.features(*own).reshape(variants, -1, views.features.size),
             views.features(*other).reshape(variants, -1, views.features.size),
+            rows,
         )
-        complete = Views(latent_size, gaussians=len(gaussians.typical)).eval()
-        state = {**views.state_dict(), **{f"nearest.{name}": value for name, value in gaussians.state_dict().items()}}
-        complete.load_state_dict(state)
-        _fit_scales(complete, others, variants, len(fitted.images))
+        outlines = _fit_outlines(views.histograms, fitted.images, seed)
+        complete = Views(
+            latent_size,
+            gaussians=len(gaussians.typical),
+            prototypes=outlines.vectors.shape[1],
+            classes=len(rows),
+        ).eval()
+        state = {**views.state_dict(), **_named("nearest", gaussians), **_named("outlines", outlines)}
+        complete.load_state_dict({**state, **_named("normalisation", normalisation)})
+        _fit_scales(complete, others, rows, len(fitted.images))
     return complete.requires_grad_(False)
+
+
+def _named(name: str, module: nn.Module) -> dict[str, Tensor]:
+    return {f"{name}.{key}": value for key, value in module.state_dict().items()}
+
+
+def _fit_outlines(histograms: GradientHistograms, images: Tensor, seed: int) -> Prototypes:
+    """The centres of clusters of the histograms of images (N, 1, 28, 28), by a few rounds of k-means."""
+    some = images[:: 1 + len(images) // 20_000]
+    features = torch.cat([histograms(chunk) for chunk in torch.split(some, 512)])
+    count = min(MOST_PROTOTYPES, max(1, len(features) // 2))
+    generator = Generator().manual_seed(seed)
+    centres = features[torch.randperm(len(features), generator=generator)[:count]]
+    prototypes = Prototypes(GRADIENTS, count)
+    for _ in range(_ROUNDS):
+        nearest = (centres.square().sum(dim=1) - 2 * features @ centres.T).argmin(dim=1)
+        sizes = torch.bincount(nearest, minlength=count)[:, None]
+        sums = torch.zeros_like(centres).index_add_(0, nearest, features)
+        centres = torch.where(sizes > 0, sums / sizes.clamp_min(1), centres)
+    prototypes.set_vectors(_rounded(centres))
+    return prototypes
 
 
 def round_weights(module: nn.Module) -> None:
@@ -79,10 +145,10 @@ def _rounded(values: Tensor) -> Tensor:
     return values.half().float()
 
 
-def _redraw_all(autoencoder: Autoencoder, images: NDArray[np.uint8]) -> Redrawing:
+def _redraw_all(autoencoder: Autoencoder, normalisation: Normalisation, images: NDArray[np.uint8]) -> Redrawing:
     """(variants, n, 28, 28) bytes -> what the network makes of all of them, variant after variant."""
     flat = torch.from_numpy(images).reshape(-1, 1, SIDE, SIDE)
-    parts = [redraw(autoencoder, to_grey_levels(chunk)) for chunk in torch.split(flat, _CHUNK)]
+    parts = [redraw(autoencoder, to_grey_levels(chunk), normalisation) for chunk in torch.split(flat, _CHUNK)]
     return Redrawing(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
@@ -92,7 +158,7 @@ Measured = tuple[Tensor, Tensor, Tensor]
 
 def _measure(views: Views, redrawing: Redrawing) -> Measured:
     chunks = zip(*(torch.split(tensor, _CHUNK) for tensor in redrawing), strict=True)
-    parts = [views.measurements(images, redrawn, losses) for images, redrawn, _, losses in chunks]
+    parts = [views.measurements(images, redrawn, losses) for images, redrawn, _, losses, *_ in chunks]
     components, measurements = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return components, measurements, redrawing.latents
 
@@ -164,35 +230,57 @@ def _surprise(network: nn.Module, places: Tensor, wanted: Tensor) -> Tensor:
     return surprise
 
 
-def _fit_gaussians(train: Tensor, held_out: Tensor) -> NearestGaussian:
-    """As many Gaussians as the variants need, up to `MOST_GAUSSIANS`.
+def _fit_gaussians(train: Tensor, held_out: Tensor, rows: Sequence[Sequence[int]]) -> NearestGaussian:
+    """For each class as many Gaussians as its variants need, in all up to `MOST_GAUSSIANS`.
 
-    Begins with the original's, then adds that of the variant which is explained worst, until that one has its own. (To
-    stop earlier, at variants that are explained nearly as well, made one fit in three find a point less.)
+    A class begins with the original's. Then each in turn adds that of its variant which is explained worst.
 
     Args:
         train: (variants, n, features).
         held_out: (variants, m, features), which choose and scale.
+        rows: The variants of each class.
     """
     common = torch.stack([torch.cov(features.T) for features in train]).mean(dim=0)
     own = [_fit_gaussian(features, others, common) for features, others in zip(train, held_out, strict=True)]
-    distances = [gaussian(held_out.flatten(0, 1)).reshape(held_out.shape[:2]) for gaussian in own]  # each (variants, m)
-    chosen = [0]
-    while len(chosen) < min(MOST_GAUSSIANS, len(own)):
-        nearest = torch.stack([distances[index] for index in chosen]).amin(dim=0)
-        worst = int(torch.quantile(nearest, 0.99, dim=1).argmax())
-        if worst in chosen:
+    flat = held_out.flatten(0, 1)
+    distances = torch.stack([gaussian.distances(flat)[:, 0] for gaussian in own]).reshape(len(own), len(own), -1)
+    chosen = [[0] for _ in rows]  # by class
+    used = [0]
+    while len(used) < MOST_GAUSSIANS:
+        worst = [_worst_explained(distances, mine, its) for mine, its in zip(chosen, rows, strict=True)]
+        reach, number = max((reach, number) for number, (reach, _) in enumerate(worst))
+        if reach <= 1:
             break
-        chosen.append(worst)
-    return joined([own[index] for index in chosen])
+        added = worst[number][1]
+        chosen[number].append(added)
+        used = list(dict.fromkeys([*used, added]))
+    together = joined([own[index] for index in used], len(rows))
+    for number, mine in enumerate(chosen):
+        together.forbidden[number] = torch.tensor([0.0 if index in mine else _FORBIDDEN for index in used])
+    return together
 
 
-def joined(singles: Sequence[NearestGaussian]) -> NearestGaussian:
-    """Several, each of one Gaussian, as one."""
-    together = NearestGaussian(singles[0].size, len(singles))
+def _worst_explained(distances: Tensor, chosen: Sequence[int], rows: Sequence[int]) -> tuple[float, int]:
+    """How far the worst of the variants `rows` reaches that has no Gaussian of its own yet, and which it is.
+
+    Args:
+        distances: (gaussians, variants, m)
+    """
+    open_rows = [row for row in rows if row not in chosen]
+    if not open_rows:
+        return -math.inf, 0
+    nearest = distances[list(chosen)][:, open_rows].amin(dim=0)  # (open rows, m)
+    reach, place = torch.quantile(nearest, 0.99, dim=1).max(dim=0)
+    return float(reach), open_rows[int(place)]
+
+
+def joined(singles: Sequence[NearestGaussian], classes: int = 1) -> NearestGaussian:
+    """Several, each of one Gaussian, as one that permits all of them in each class."""
+    together = NearestGaussian(singles[0].size, len(singles), classes)
     states = [single.state_dict() for single in singles]
     for name, buffer in together.state_dict().items():
-        buffer.copy_(torch.cat([state[name] for state in states], dim=-1))
+        if name != "forbidden":
+            buffer.copy_(torch.cat([state[name] for state in states], dim=-1))
     return together
 
 
@@ -211,22 +299,24 @@ def _fit_gaussian(features: Tensor, held_out: Tensor, common: Tensor) -> Nearest
     gaussian = NearestGaussian(size, 1)
     whitening = torch.linalg.inv(torch.linalg.cholesky(covariance)).T.float()
     gaussian.set_whitening(_rounded(whitening), features.mean(dim=0))
-    typical, spread = _median_and_reach(gaussian(held_out)[:, 0])
+    typical, spread = _median_and_reach(gaussian.distances(held_out)[:, 0])
     gaussian.typical.fill_(typical)
     gaussian.spread.fill_(spread)
     return gaussian
 
 
-def _fit_scales(views: Views, held_out: Redrawing, variants: int, fitted_on: int) -> None:
-    """Median 0; and 1 at the 99% quantile or further out, of the variant that reaches highest."""
+def _fit_scales(views: Views, held_out: Redrawing, rows: Sequence[Sequence[int]], fitted_on: int) -> None:
+    """Median 0; and 1 at the 99% quantile or further out, of that variant of a class which reaches highest."""
     chunks = zip(*(torch.split(tensor, _CHUNK) for tensor in held_out), strict=True)
     values = torch.cat([views.unscaled(Redrawing(*chunk)) for chunk in chunks])
-    values = values.reshape(variants, -1, len(views.views))  # (variants, m, views)
+    variants = 1 + max(max(mine) for mine in rows)
+    values = values.reshape(variants, -1, len(rows), len(views.views))  # (variants, m, classes, views)
     caution = 1 + IMAGES_PER_DIMENSION * views.features.size / fitted_on
-    for view, reach in enumerate((ERROR_REACH, caution, FAINT_REACH)):
-        scales = [_median_and_reach(variant) for variant in values[:, :, view]]
-        typical, spread = max(scales, key=lambda scale: float(scale[0] + scale[1]))
-        views.typical[view], views.spread[view] = typical, reach * spread
+    for number, mine in enumerate(rows):
+        for view, reach in enumerate((ERROR_REACH, caution, FAINT_REACH, OUTLINE_REACH, PAPER_REACH, PLACE_REACH)):
+            scales = [_median_and_reach(values[row, :, number, view]) for row in mine]
+            typical, spread = max(scales, key=lambda scale: float(scale[0] + scale[1]))
+            views.typical[number, view], views.spread[number, view] = typical, reach * spread
 
 
 def _median_and_reach(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,22 +8,27 @@ from torch import Tensor, nn
 from app.detection.artifact import Architecture, View
 from app.detection.images import PIXELS
 from training.model.autoencoders import Autoencoder
+from training.model.normalise import Normalisation, Normalised
 
 
 class Redrawing(NamedTuple):
     """What a score may look at.
 
     Attributes:
-        images: (N, 1, 28, 28), grey levels in [0, 1].
-        reconstructions: The same shape, clipped to [0, 1].
+        images: (N, 1, 28, 28), grey levels in [0, 1]; normalised, if the scorer normalises.
+        reconstructions: The same shape, clipped to [0, 1] unless the images are normalised.
         latents: (N, latent_size).
         losses: (N,), mean squared errors.
+        paper: (N, 1), see `training.model.normalise.Normalised`.
+        away: (N, 2), likewise.
     """
 
     images: Tensor
     reconstructions: Tensor
     latents: Tensor
     losses: Tensor
+    paper: Tensor
+    away: Tensor
 
 
 class Verdict(NamedTuple):
@@ -32,8 +37,8 @@ class Verdict(NamedTuple):
     Attributes:
         reconstruction: (N, 1, 28, 28), in [0, 1].
         loss: (N,), mean squared error of what is returned.
-        score: (N,), what the threshold is compared with; higher is odder.
-        views: (N, views), the values behind the score.
+        score: (N,), or (N, classes) for each class of files: what the threshold is compared with; higher is odder.
+        views: (N, views) or (N, classes, views), the values behind the score.
     """
 
     reconstruction: Tensor
@@ -47,9 +52,17 @@ class Scorer(nn.Module):
 
     Attributes:
         views: What each of its values means, in order.
+        normalisation: What is taken out of the images before the network sees them; None leaves them as they are.
     """
 
     views: tuple[View, ...]
+    # Without a default, which would hide the module of this name in a subclass.
+    normalisation: Normalisation | None
+
+    @property
+    def columns(self) -> int:
+        """How many scores it gives an image: one for each class of files, or one for all."""
+        return 1
 
     @property
     def description(self) -> Architecture:
@@ -57,13 +70,14 @@ class Scorer(nn.Module):
         raise NotImplementedError
 
     def forward(self, redrawing: Redrawing) -> tuple[Tensor, Tensor]:
-        """Scores (N,), higher is odder, and the values behind them (N, views)."""
+        """Scores (N,), higher is odder, and the values behind them (N, views); or both for each class of files."""
         raise NotImplementedError
 
 
 class LossScore(Scorer):
     """The tutorial's score: the loss itself. It has nothing to fit."""
 
+    normalisation = None
     views = (
         View(
             name="loss",
@@ -97,16 +111,29 @@ class ScoredAutoencoder(nn.Module):
         Args:
             images: (N, 1, 28, 28), grey levels in [0, 1].
         """
-        redrawing = redraw(self.autoencoder, images)
+        normalisation = self.scorer.normalisation
+        redrawing = redraw(self.autoencoder, images, normalisation)
         score, views = self.scorer(redrawing)
-        return Verdict(redrawing.reconstructions, redrawing.losses, score, views)
+        if normalisation is None:
+            return Verdict(redrawing.reconstructions, redrawing.losses, score, views)
+        found = Normalised(redrawing.images, redrawing.paper, redrawing.away)
+        returned = normalisation.undo(redrawing.reconstructions, found)
+        return Verdict(returned, reconstruction_loss(images, returned), score, views)
 
 
-def redraw(autoencoder: Autoencoder, images: Tensor) -> Redrawing:
-    """What the network makes of (N, 1, 28, 28) images, as it is judged and returned: clipped to grey levels."""
-    latents = autoencoder.encode(images)
-    reconstructions = autoencoder.decode(latents).clamp(0.0, 1.0)
-    return Redrawing(images, reconstructions, latents, reconstruction_loss(images, reconstructions))
+def redraw(autoencoder: Autoencoder, images: Tensor, normalisation: Normalisation | None = None) -> Redrawing:
+    """What the network makes of (N, 1, 28, 28) images, as it is judged."""
+    if normalisation is None:
+        one = images.new_ones((images.shape[0], 1))
+        normalised = Normalised(images, one, torch.cat([0 * one, 0 * one], dim=1))
+    else:
+        normalised = normalisation(images)
+    latents = autoencoder.encode(normalised.images)
+    reconstructions = autoencoder.decode(latents)
+    if normalisation is None:
+        reconstructions = reconstructions.clamp(0.0, 1.0)
+    losses = reconstruction_loss(normalised.images, reconstructions)
+    return Redrawing(normalised.images, reconstructions, latents, losses, normalised.paper, normalised.away)
 
 
 def reconstruction_loss(images: Tensor, reconstructions: Tensor) -> Tensor:

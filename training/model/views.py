@@ -1,10 +1,13 @@
-"""The gate's own score: three views of an image and its reconstruction, and the largest of them counts.
+"""The gate's own score: six views of an image and its reconstruction, and the largest of them counts.
 
 Each view is scaled so that of held-out normal images the median is 0 and the oddest hundredth begins at 1:
 
 - redrawn badly: the squared errors and the structural dissimilarity, after a slight blur of both pictures;
 - unlike normal structure: how far the error lies from any way in which normal images are redrawn, given the latent;
-- faint or empty: contrast far below that of normal images, which are the easiest of all to redraw.
+- faint or empty: contrast far below that of normal images, which are the easiest of all to redraw;
+- unlike normal outlines: how far the directions of its edges are from those of the nearest normal images;
+- on other paper, in another place: the light of the paper and the place of what is drawn on it, which are taken out of
+  the picture before the network sees it.
 
 Whatever is fitted (training.fitting.fit_views) is kept in buffers and weights, so that one checkpoint holds everything.
 """
@@ -20,6 +23,9 @@ from torch import Tensor, nn
 
 from app.detection.artifact import Architecture, View
 from app.detection.images import PIXELS, SIDE
+from training.model.gradients import SIZE as GRADIENTS
+from training.model.gradients import GradientHistograms, Prototypes
+from training.model.normalise import Normalisation
 from training.model.scores import Redrawing, Scorer
 
 BLUR_SIGMA = 1.0
@@ -50,6 +56,24 @@ VIEWS = (
         meaning="How far the contrast lies below that of normal images.",
         odd="The image is fainter or emptier than normal images.",
         normal="The image has about as much contrast as normal images, or more.",
+    ),
+    View(
+        name="unlike_normal_outlines",
+        meaning="Distance of the directions of the edges from those of the nearest of a few typical normal images.",
+        odd="The edges run in other directions, or lie in other places, than in any normal image.",
+        normal="The edges run as in normal images.",
+    ),
+    View(
+        name="on_other_paper",
+        meaning="How far the level of the border is from that of normal images, where those have an even border.",
+        odd="The background is lighter or darker than that of normal images.",
+        normal="The background is as light as that of normal images.",
+    ),
+    View(
+        name="in_another_place",
+        meaning="How far the drawing lies from where those of normal images lie, where those have an even border.",
+        odd="What is drawn lies elsewhere on the paper than in normal images.",
+        normal="What is drawn lies where it lies in normal images.",
     ),
 )
 
@@ -216,32 +240,42 @@ class WhiteColumns(nn.Module):
 
 
 class NearestGaussian(nn.Module):
-    """A few Gaussians, each fitted on one variant; the one that explains an image best judges it."""
+    """A few Gaussians, each fitted on one variant; of those that its class permits, the nearest judges an image.
+
+    What a small JPEG may look like is no excuse for an original, and the class of a file shows which of them it is.
+    """
 
     typical: Tensor
     spread: Tensor
+    forbidden: Tensor
 
-    def __init__(self, size: int, gaussians: int) -> None:
+    def __init__(self, size: int, gaussians: int, classes: int = 1) -> None:
         super().__init__()
         self.size = size
         ends = [size * piece // WHITENING_PIECES for piece in range(1, WHITENING_PIECES + 1)]
         self.pieces = nn.ModuleList(WhiteColumns(start, end, gaussians) for start, end in pairwise([0, *ends]))
         self.register_buffer("typical", torch.zeros(gaussians))
         self.register_buffer("spread", torch.ones(gaussians))
+        # (classes, gaussians): 0 where a Gaussian may explain images of a class, else more than any distance.
+        self.register_buffer("forbidden", torch.zeros(classes, gaussians))
 
     def set_whitening(self, whitening: Tensor, mean: Tensor) -> None:
         """Of the only one there is: (size, size), upper triangular, and the mean (size,)."""
         for piece in cast(Iterable[WhiteColumns], self.pieces):
             piece.set_whitening(whitening, mean)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Features (N, size) -> (N, 1) logarithm of the squared Mahalanobis distance to the nearest Gaussian.
+    def distances(self, features: Tensor) -> Tensor:
+        """Features (N, size) -> (N, gaussians) logarithms of the squared Mahalanobis distances.
 
         Scaled for each: 0 is the median of its own variant on held-out images, 1 the 99% quantile.
         """
         squares = sum(piece(features) for piece in self.pieces)
-        distances = (_log(squares, 1e-3) - self.typical) / self.spread
-        return distances.amin(dim=1, keepdim=True)
+        scaled: Tensor = (_log(squares, 1e-3) - self.typical) / self.spread
+        return scaled
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (N, size) -> (N, classes), the distance to the nearest Gaussian that each class permits."""
+        return (self.distances(features)[:, None, :] + self.forbidden).amin(dim=2)
 
 
 class Views(Scorer):
@@ -252,13 +286,23 @@ class Views(Scorer):
     typical: Tensor
     spread: Tensor
 
-    def __init__(self, latent_size: int, components: int = 160, hidden: int = 64, gaussians: int = 1) -> None:
+    def __init__(
+        self,
+        latent_size: int,
+        components: int = 160,
+        hidden: int = 64,
+        gaussians: int = 1,
+        prototypes: int = 1,
+        classes: int = 1,
+    ) -> None:
         """
         Args:
             latent_size: Of the network whose redrawings are judged.
             components: Principal components of the error that are looked at.
             hidden: Width of the network that expects errors.
             gaussians: How many ways of being normal there are.
+            prototypes: How many typical outlines are kept.
+            classes: How many classes of files are told apart (`app.detection.shown`); each has scales of its own.
         """
         super().__init__()
         self._arguments = {
@@ -266,30 +310,44 @@ class Views(Scorer):
             "components": components,
             "hidden": hidden,
             "gaussians": gaussians,
+            "prototypes": prototypes,
+            "classes": classes,
         }
+        self.normalisation: Normalisation = Normalisation()
         self.measurements = Measurements(components)
         self.features = Features(latent_size, components, hidden)
-        self.nearest = NearestGaussian(self.features.size, gaussians)
+        self.nearest = NearestGaussian(self.features.size, gaussians, classes)
+        self.histograms = GradientHistograms()
+        self.outlines = Prototypes(GRADIENTS, prototypes)
         self.register_buffer("error_weights", torch.ones(2))
-        self.register_buffer("typical", torch.zeros(len(VIEWS)))
-        self.register_buffer("spread", torch.ones(len(VIEWS)))
+        self.register_buffer("typical", torch.zeros(classes, len(VIEWS)))
+        self.register_buffer("spread", torch.ones(classes, len(VIEWS)))
+
+    @property
+    def columns(self) -> int:
+        return len(self.typical)
 
     @property
     def description(self) -> Architecture:
         return Architecture(name="views", arguments=self._arguments)
 
     def unscaled(self, redrawing: Redrawing) -> Tensor:
-        """(N, views) before each is brought to its scale."""
-        images, reconstructions, latents, losses = redrawing
+        """(N, classes, views) before each is brought to its scale."""
+        images, reconstructions, latents, losses, paper, away = redrawing
         components, measurements = self.measurements(images, reconstructions, losses)
         redrawn = measurements[:, :2] @ self.error_weights[:, None]
         features = self.features(components, measurements, latents)
-        return torch.cat([redrawn, self.nearest(features), -measurements[:, 3:4]], dim=1)
+        outlines = _log(self.outlines(self.histograms(images)), 1e-3)
+        nearest = self.nearest(features)
+        place = self.normalisation.place.oddity(away)
+        others = torch.cat([redrawn, -measurements[:, 3:4], outlines, (paper - 1).abs(), place], dim=1)  # (N, 5)
+        alike = others[:, None, :] + torch.zeros_like(nearest)[:, :, None]  # (N, classes, 5)
+        return torch.cat([alike[:, :, :1], nearest[:, :, None], alike[:, :, 1:]], dim=2)
 
     def forward(self, redrawing: Redrawing) -> tuple[Tensor, Tensor]:
-        """Scores (N,), the largest view of each image, and the views (N, views)."""
+        """Scores (N, classes), the largest view of each image, and the views (N, classes, views)."""
         views = (self.unscaled(redrawing) - self.typical) / self.spread
-        return views.amax(dim=1), views
+        return views.amax(dim=2), views
 
 
 # ONNX Runtime gives an image the same bits alone and in any batch, as long as its graph keeps to two rules. Rows are

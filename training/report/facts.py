@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from training.data.variants import DEFAULT_VARIANTS
+from training.data.variants import parse_variants
 from training.report.judgements import YOUR_ANOMALIES, Findings, Judgements
 
 # Families below the first are not told apart, below the second only partly.
@@ -64,7 +64,7 @@ def gather_facts(findings: Findings, judgements: Judgements) -> Facts:
     target = manifest["promise"].target_false_positive_rate
     return Facts(
         manifest=manifest,
-        descriptions={name: DEFAULT_VARIANTS[name].description for name in variants},
+        descriptions=_descriptions(manifest),
         worst_variant=max(variants, key=lambda name: variants[name]["false_positive_rate"]),
         within_promise=all(rate["false_positive_rate_interval"][0] <= target for rate in variants.values()),
         missed=between(0, _MISSED_BELOW),
@@ -135,7 +135,7 @@ def _command(manifest: dict[str, Any]) -> str:
     options["--model"] = architecture.name
     options["--latent-size"] = architecture.arguments["latent_size"]
     options["--score"] = manifest["score"].name
-    options["--variants"] = _variant_option(manifest["variants"])
+    options["--variants"] = _variant_option(manifest["kinds"])
     options["--loss"] = fit["loss"]
     options["--epochs"] = fit["epochs"]
     options["--batch-size"] = fit["batch_size"]
@@ -147,7 +147,15 @@ def _command(manifest: dict[str, Any]) -> str:
     return "python -m training " + shlex.join(words)
 
 
-def _variant_option(names: list[str]) -> str:
-    if names == list(DEFAULT_VARIANTS):
+def _variant_option(kinds: dict[str, str]) -> str:
+    if kinds == parse_variants("default").ranges:
         return "default"
-    return "none" if len(names) == 1 else ",".join(names)
+    return ",".join(f"{kind}={values}" for kind, values in kinds.items()) or "none"
+
+
+def _descriptions(manifest: dict[str, Any]) -> dict[str, str]:
+    """A phrase for each variant."""
+    permitted = parse_variants(_variant_option(manifest["kinds"]))
+    if manifest["own_size"]:
+        permitted = permitted.of_one_size()
+    return {variant.name: variant.description for variant in permitted.variants}

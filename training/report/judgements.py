@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from app.detection.detector import Detector
 from training.fitting.calibrate import as_grey_levels, run_in_batches
+from training.fitting.evaluate import Limits, one_limit
 
 YOUR_ANOMALIES = "your anomalies"
 
@@ -23,6 +24,7 @@ class Findings:
         tested: (N, 28, 28) normal images, grey levels 0 to 255, for each variant; the first is the original.
         test_radii: (N,) of circles, in axes units; empty otherwise.
         anomalies: (M, 28, 28) for each family, grey levels in [0, 1].
+        limits: The largest scores accepted of each variant and family; None: the manifest's threshold for all.
     """
 
     manifest: dict[str, Any]
@@ -30,6 +32,17 @@ class Findings:
     tested: Mapping[str, NDArray[np.uint8]]
     test_radii: Sequence[float]
     anomalies: Mapping[str, NDArray[np.float32]]
+    limits: Limits | None = None
+
+    @property
+    def known_limits(self) -> Limits:
+        """The limits, whether given or not."""
+        return self.limits or one_limit(self.manifest["threshold"], (*self.tested, *self.anomalies))
+
+    @property
+    def threshold(self) -> float:
+        """The threshold of most test images as they are, beside which everything is shown."""
+        return float(np.median(self.known_limits.of(next(iter(self.tested)))))
 
     @property
     def test_images(self) -> NDArray[np.float32]:
@@ -39,7 +52,10 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Images (N, 28, 28) with grey levels in [0, 1], their scores (N,) and the views (N, views) behind them."""
+    """Images (N, 28, 28) with grey levels in [0, 1], their scores (N,) and the views (N, views) behind them.
+
+    Scores and views of files with another threshold are moved by the difference, so that one threshold fits all.
+    """
 
     images: NDArray[np.float32]
     scores: NDArray[np.float32]
@@ -69,12 +85,15 @@ class Judgements:
 
 def judge(findings: Findings, detector: Detector) -> Judgements:
     """Runs the exported graph over all images of the findings."""
+    threshold, limits = findings.threshold, findings.known_limits
+
+    def judged(name: str, images: NDArray[np.float32]) -> Judged:
+        scores, views = run_in_batches(detector, images, limits.files[name])
+        moved = (threshold - np.broadcast_to(limits.of(name), scores.shape)).astype(np.float32)
+        return Judged(images, scores + moved, views + moved[:, None])
+
     return Judgements(
-        findings.manifest["threshold"],
-        {name: _judge(detector, as_grey_levels(images)) for name, images in findings.tested.items()},
-        {name: _judge(detector, images) for name, images in findings.anomalies.items()},
+        threshold,
+        {name: judged(name, as_grey_levels(images)) for name, images in findings.tested.items()},
+        {name: judged(name, images) for name, images in findings.anomalies.items()},
     )
-
-
-def _judge(detector: Detector, images: NDArray[np.float32]) -> Judged:
-    return Judged(images, *run_in_batches(detector, images))

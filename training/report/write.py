@@ -48,6 +48,7 @@ def _numbers(findings: Findings) -> dict[str, object]:
         "name": manifest["name"],
         "promise": manifest["promise"].model_dump(),
         "threshold": manifest["threshold"],
+        "thresholds": manifest.get("thresholds", {}),
         "evaluation": manifest["evaluation"],
         "data": manifest["data"],
         "training": manifest["training"],
