@@ -62,8 +62,10 @@ def other_readings(
     opened = open_image(data, max_pixels, formats)
     container = opened.container
     try:
-        ours = _seen(to_large_grayscale(opened, preprocessing))
         readings = [_seen(_upright(gray, container)) for gray in _grays(data, container, max_pixels)]
+        if not readings:
+            return []
+        ours = _seen(to_large_grayscale(opened, preprocessing))
     except Refusal:
         raise
     except Exception as error:
@@ -122,7 +124,7 @@ def _grays(data: bytes, container: ImageHeader, max_pixels: int) -> Iterator[Ima
     if image.mode.startswith("I"):
         yield Image.fromarray((np.asarray(image) & 255).astype(np.uint8))
         yield Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-    elif image.has_transparency_data:
+    elif image.has_transparency_data and not _is_opaque(image):
         yield _without_transparency(image)
         yield from (_on_background(image, level, "L") for level in (0, 255))
     if container.format == "PNG":
@@ -210,6 +212,11 @@ def _without_transparency(image: Image.Image) -> Image.Image:
     if opaque.palette is not None and opaque.palette.mode == "RGBA":
         return opaque.convert("RGBA").convert("RGB").convert("L")
     return opaque.convert("L")
+
+
+def _is_opaque(image: Image.Image) -> bool:
+    """Whether an alpha channel hides nothing, as in most files that have one."""
+    return image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema()[0] == 255
 
 
 def _on_background(image: Image.Image, level: int, mode: str) -> Image.Image:
