@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test coverage test-browser test-container test-fuzz test-integrations test-kubernetes test-ray test-replicas test-retraining fuzz soak bench bench-serving bench-scoring bench-reduction bench-training bench-detection bench-gate bench-ray bench-scaling example-digits train tutorial lint format lock clean
+.PHONY: help run test coverage test-browser test-container test-fuzz test-integrations test-kubernetes test-ray test-replicas test-retraining fuzz soak bench bench-serving bench-scoring bench-reduction bench-training bench-detection bench-gate bench-ray bench-scaling example-digits example-month train tutorial lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -97,6 +97,9 @@ test-replicas: .venv-dev/.installed  ## Replicas behind nginx, stopped, started 
 
 example-digits: .venv-dev/.installed  ## A gate in front of a classifier of real digits: train, serve, compare, draw
 	$(DEV) -m examples.digits
+
+example-month: .venv-dev/.installed  ## A month of a gate in a minute: shadow, drift, review, recalibration, candidate, promotion
+	$(DEV) -m examples.month
 
 # One part of it: `make bench-detection ONLY="--only circles"`; parts are listed by `--help`.
 bench-detection: .venv-dev/.benchmarks  ## How well images are told apart, beside other models (an hour on one core)

@@ -224,5 +224,6 @@ class Admission:
 
     def _tell(self, judgement: Judgement, content: Content, for_drift: bool = True) -> None:
         self._judge.metrics.judged(judgement.detection, self.detector, for_drift)
-        if self._judge.on_judged is not None:
+        # What somebody tries on the page is no evidence of what clients send, and the page says that it is not kept.
+        if for_drift and self._judge.on_judged is not None:
             self._judge.on_judged(judgement, content, self._scope)

@@ -47,8 +47,12 @@ class KeptFolder:
         Raises:
             OSError: The folder cannot be written to.
         """
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            lock = os.open(self.path / _LOCK, flags, 0o600)
+        except FileNotFoundError:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self.path / _LOCK, flags, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -62,8 +66,11 @@ class KeptFolder:
             OSError: The folder cannot be written to, or the disk is full; nothing of the image is left then.
         """
         image = self._file(record.id, record.format)
-        image.parent.mkdir(mode=0o700, exist_ok=True)
-        _write(image, content)
+        try:
+            _write(image, content)
+        except FileNotFoundError:  # the first of its day
+            image.parent.mkdir(mode=0o700, exist_ok=True)
+            _write(image, content)
         try:
             self.write_record(record)
         except OSError:

@@ -94,6 +94,13 @@ def test_pixels_without_a_file_are_kept_as_a_picture(keeping: Callable[..., Test
     assert client.get(f"/v1/kept/{row['id']}/image").content.startswith(b"\x89PNG")
 
 
+def test_what_is_tried_on_the_page_is_not_kept(keeping: Callable[..., TestClient]) -> None:
+    client = keeping(keep_sample=1)
+    client.post("/v1/predict", content=BLACK, headers={"x-gate-source": "page"})
+    client.post("/v1/predict", content=WHITE)
+    assert [row["is_anomaly"] for row in kept(client, 1)] == [False]
+
+
 def test_shadow_mode_keeps_what_would_be_refused(keeping: Callable[..., TestClient]) -> None:
     client = keeping(mode="shadow")
     assert client.post("/v1/authz/classify", content=BLACK).status_code == 200

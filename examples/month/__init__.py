@@ -1,0 +1,1 @@
+"""A month of a gate in a minute: `make example-month`."""
