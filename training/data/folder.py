@@ -18,6 +18,7 @@ from app.detection.promise import least_calibration_size
 from app.errors import Refusal
 from training.data.copies import Rows, find_scenes
 from training.data.dataset import Dataset, Part, assemble, decode, digest_of, fingerprint, read
+from training.data.oddest import OddFile, oddest
 from training.errors import TrainingError
 from training.plan import GroupBy
 
@@ -25,6 +26,10 @@ from training.plan import GroupBy
 CALIBRATION_SHARE, TEST_SHARE = 0.25, 0.15
 # Skipped files are listed by name up to here; the others are counted.
 _MOST_NAMES = 20
+# Files to look at first that are told at once; the report shows more.
+_TOLD = 5
+# Below this a folder gets a word on what to expect.
+_FEW_SCENES = 1000
 
 Tell = Callable[[str], None]
 
@@ -76,7 +81,10 @@ def folder_dataset(
         "near_copies": len(paths) - len(np.unique(scenes)),
         "group_by": group_by,
     }
-    return assemble(parts, preprocessing, description)
+    names = [printable(path.relative_to(folder)) for path in paths]
+    listed = oddest(images, scenes, names)
+    _tell_sizes(len(np.unique(scenes)), listed, tell)
+    return assemble(parts, preprocessing, description, listed)
 
 
 def decode_folder(
@@ -174,6 +182,17 @@ def _tell_scenes(scenes: Rows, group_by: GroupBy, tell: Tell) -> None:
         f"{len(scenes):,} images {why} {len(sizes):,} scenes, up to {max(sizes.values()):,} images each: the images of "
         "a scene stay in one part, and a scene counts once for the promise (--group-by changes what a scene is)."
     )
+
+
+def _tell_sizes(scenes: int, listed: Sequence[OddFile], tell: Tell) -> None:
+    """What to expect of a small folder, and which files to look at first."""
+    if scenes < _FEW_SCENES:
+        tell(
+            f"{scenes:,} different images are few: one odd file may set the threshold, and much that is odd may pass. "
+            f"{_FEW_SCENES:,} or more, or a promised rate of 5%, let the gate find more."
+        )
+    names = ", ".join(f"{file.name} ({file.oddness:.1f})" for file in listed[:_TOLD])
+    tell(f"Look at these files first, which differ most from all others (how many times as far as usual): {names}")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,0 +1,59 @@
+"""The oddest files of a folder: what a person should look at first, since one of them may decide the threshold.
+
+A network is no judge of its own training images: it has learnt the odd ones as well. So each image is compared with the
+images of other scenes alone, whichever part of the split they are in: how far its nearest neighbours lie.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.copies import Rows, nearest
+
+NEIGHBOURS = 5
+LISTED = 30
+_SPARE = 25  # neighbours that are looked up beyond those, since some are of the same scene
+
+
+@dataclass(frozen=True, slots=True)
+class OddFile:
+    """One file that differs from all others.
+
+    Attributes:
+        name: Its path within the folder.
+        image: (28, 28), grey levels in [0, 1].
+        oddness: How many times farther its neighbours lie than those of the image in the middle.
+    """
+
+    name: str
+    image: NDArray[np.float32]
+    oddness: float
+
+
+def oddest(images: NDArray[np.float32], scenes: Rows, names: Sequence[str]) -> tuple[OddFile, ...]:
+    """At most `LISTED` files, the oddest first, one of each scene.
+
+    Args:
+        images: (N, 28, 28), grey levels in [0, 1].
+        scenes: (N,) which scene each image shows.
+        names: N names.
+    """
+    odd = oddness(images, scenes)
+    listed: dict[int, OddFile] = {}
+    for row in np.argsort(-odd, kind="stable").tolist():
+        listed.setdefault(int(scenes[row]), OddFile(names[row], images[row], round(float(odd[row]), 2)))
+        if len(listed) == LISTED:
+            break
+    return tuple(listed.values())
+
+
+def oddness(images: NDArray[np.float32], scenes: Rows) -> NDArray[np.float64]:
+    """(N,) the mean distance to the nearest images of other scenes, divided by the median of all such distances."""
+    found = nearest(images, images, NEIGHBOURS + _SPARE)
+    other = scenes[found.rows] != scenes[:, None]
+    # The nearest of other scenes; where one scene fills the list, its farthest images stand for them.
+    order = np.argsort(~other, axis=1, kind="stable")[:, :NEIGHBOURS]
+    reach = np.take_along_axis(found.distances, order, axis=1).mean(axis=1)
+    return np.asarray(reach / max(float(np.median(reach)), 1e-9), np.float64)
