@@ -410,9 +410,9 @@ class TestInBrowser:
 
     def test_drawing_is_judged_stroke_by_stroke(self, visit: Callable[..., Visit]) -> None:
         one = visit()
+        one.page.locator("#pad").scroll_into_view_if_needed()
         box = one.page.locator("#pad").bounding_box()
         assert box
-        one.page.locator("#pad").scroll_into_view_if_needed()
 
         def stroke(height: float) -> None:
             one.page.mouse.move(box["x"] + 20, box["y"] + height)
