@@ -1,22 +1,21 @@
-"""The online half: a FastAPI service that judges images with one artifact.
+"""The service: judges images with one artifact, over HTTP or from the command line.
 
-The modules, in the order in which a request meets them:
+The packages, from the command line down to the image code; docs/architecture.md describes them and the way of one
+request through them:
 
-    __main__, serve, supervisor, worker, listener   processes: started, replaced, stopped, reloaded
-    settings, logs, allocator                       what they are told, and what they say
-    protocol                                        uvicorn's HTTP parser, with bounds
-    main, envelope, tokens, routing                 the app, and what surrounds every request
-    api, probes, page                               /v1, /livez and /readyz, the page
-    gate, classifier, inference_protocol            in front of a classifier
-    request_images, json_body, tensors              where the images are in somebody else's request
-    body                                            a request's body: read, bounded, taken apart
-    judge, lanes, reload                            one image -> one judgement, bounded; a new artifact
-    containers, images                              bytes -> (28, 28)      these five know nothing of HTTP,
-    artifact, detector                              (28, 28) -> detection  and are shared with training
-    errors, problems                                the refusals, and how they are answered
-    metrics, shared_metrics, drift                  what is counted
-    score, scorer                                   `python -m app score`: files, offline
-    score_ray, locations, row_files                 the same on many machines: of all, these alone import Ray and Arrow
+    __main__    the command line: `serve` and `score`
+    server      the serving processes: start, replace, reload, drain
+    main        builds the FastAPI app from the settings and the artifact
+    routes      the endpoints, one module for each family of routes
+    web         middleware, tokens, problem responses, routing
+    payload     reads request bodies and finds the images in them
+    judging     decodes and judges images, within limits on memory and time
+    telemetry   metrics, drift, logs, traces
+    keeping     keeps judged images for review, and estimates live rates from their labels
+    offline     `python -m app score`: local files, or Ray
+    detection   bytes -> 28x28 image -> score; no HTTP, shared with `training`
+    settings    the GATE_* variables
+    errors      every refusal, with its HTTP status
 """
 
 import os

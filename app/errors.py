@@ -1,7 +1,8 @@
 """The refusals: what can be wrong with a request, its HTTP status, and a message that is safe to send.
 
-The inner ring raises these without knowing of HTTP beyond the number; `app.web.problems` turns each into an RFC 9457
-problem. Whatever is not a `Refusal` is a fault of the service, is answered 500 and logged with the request id.
+Code that knows nothing else about HTTP raises these. `app.web.middleware` catches them and answers with an RFC 9457
+problem from `app.web.problems`. Any other exception, except the framework's own HTTPException and a client that went
+away, is a bug in the service: it is logged with the request id and answered with status 500.
 """
 
 import http
@@ -29,7 +30,7 @@ class Refusal(Exception):
         self.more_headers: list[tuple[bytes, bytes]] = []
 
     def at(self, place: str) -> Self:
-        """Returns the same refusal, whose detail begins with the place in the request that it is about."""
+        """Prefixes the detail with the place in the request that it is about. Changes this refusal and returns it."""
         self.detail = f"{place}: {self.detail}"
         return self
 
@@ -49,7 +50,7 @@ class Refusal(Exception):
 
 
 def size_words(size_bytes: int) -> str:
-    """A number of bytes as people say it: in the largest unit that leaves at least 1, such as "40 MB" of 40 * 2**20."""
+    """Formats a number of bytes for people, in the largest binary unit that gives at least 1: 40 * 2**20 is "40 MB"."""
     size, unit = float(size_bytes), "bytes"
     for larger in ("KB", "MB", "GB", "TB"):
         if size < 1024:
@@ -126,7 +127,7 @@ class DeadlineExceeded(RetryLater):
 
 
 class CannotJudgeNow(RetryLater):
-    """Stands for every 5xx on /v1/authz: Envoy takes those for errors of the gate, and may be set to admit then."""
+    """Replaces every 5xx refusal on /v1/authz: Envoy takes a 5xx for a failure of the gate, and may then admit."""
 
     status, slug, title = 429, "cannot-judge-now", "The request cannot be judged at this moment"
 

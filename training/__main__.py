@@ -16,7 +16,7 @@ from training.plan import DEFAULTS, GroupBy, make_plan
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m training") -> int:
-    """Runs, and turns whatever stops it into one line.
+    """Runs the command line. Expected errors are printed as one line, without a traceback.
 
     Returns:
         The exit status: 0, 1 for what training refuses, 128 + signal when it is stopped. (2, for a wrong command

@@ -12,8 +12,8 @@ from training.data.variants import ONLY_ORIGINAL, Permitted, parse_variants
 CALIBRATION_CIRCLES = 2000
 TEST_CIRCLES = 1000
 IMAGES_PER_FAMILY = 100
-# How long the gate's own network learns: about as many passes, but neither too few steps for a small folder nor
-# more than a large one needs.
+# How long the gate's own network is trained: about 40 epochs, but at least 5,000 steps, for small folders, and at most
+# 20,000, which are enough for large ones.
 _PASSES, _LEAST_STEPS, _MOST_STEPS = 20, 4_000, 12_000
 
 # What one scene of a folder is: see `training.data.folder.group`.
@@ -25,10 +25,10 @@ class FitSettings:
     """How to fit; the defaults are the tutorial's.
 
     Attributes:
-        epochs: Passes over the training images; None for as many as their number asks for.
-        batch_size: Images a step.
-        learning_rate: Adam's; with one cycle the highest.
-        one_cycle: Raise the learning rate to its height and let it fall to nothing, rather than keep it.
+        epochs: Passes over the training images; None chooses a number from their count, see `epochs_for`.
+        batch_size: Images per step.
+        learning_rate: Of Adam; with `one_cycle` the peak.
+        one_cycle: Use PyTorch's one-cycle schedule (warm-up, then decay to nearly 0) and not a constant rate.
         loss: "mse", or "bce" for a network that ends in a sigmoid.
     """
 
@@ -106,7 +106,7 @@ class Defaults(NamedTuple):
     reduction: Literal["tutorial", "smooth"] = "tutorial"
 
 
-# The last three rows are the tutorial's.
+# The last three models reproduce those of the tutorial that the project started from (see CONTRIBUTING.md).
 DEFAULTS = {
     "gate": Defaults(
         32, 4000, epochs=None, batch_size=128, learning_rate=1e-3, score="views", variants="default", reduction="smooth"
@@ -118,7 +118,7 @@ DEFAULTS = {
 
 
 def make_plan(options: argparse.Namespace) -> Plan:
-    """The parsed command line with its gaps filled in."""
+    """Builds the plan from the parsed command line, with the model's defaults for options that were not given."""
     defaults = DEFAULTS[options.model]
     stem = options.data.resolve().name if options.data else "circles"
     if options.model != "gate":

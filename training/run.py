@@ -44,14 +44,16 @@ from training.report.judgements import YOUR_ANOMALIES, Findings
 from training.report.samples import choose_samples, write_samples
 from training.report.write import write_report
 
-# One training image in eight is not fitted, but sets the scale of what is.
+# One training image in eight is held out from fitting the network, and used to scale the views.
 _HELD_OUT_EVERY = 8
 _ALSO_DONE_IMAGES = 300
 _LIBRARIES = ("matplotlib", "numpy", "onnx", "onnxruntime", "onnxscript", "pillow", "safetensors", "torch")
 
 
 def train(plan: Plan) -> Artifact:
-    """Whatever can be refused is refused before the long part.
+    """Loads or draws the data, fits, exports, calibrates and evaluates the model, and writes the artifact.
+
+    Errors in the data, the rate or the output folder are raised before the fitting, which takes most of the time.
 
     Raises:
         TrainingError: The images, the rate or the fitted model will not do.
@@ -218,6 +220,6 @@ def _write_model(
 
 
 def library_versions() -> dict[str, str]:
-    """Of whatever can change a figure."""
+    """Returns the versions of Python and of the libraries that can influence the results."""
     versions = {library: importlib.metadata.version(library) for library in _LIBRARIES}
     return {"python": platform.python_version(), **versions}

@@ -1,4 +1,7 @@
-"""One artifact folder: what training writes and serving reads, verified file by file. No pickle, no code in it."""
+"""Reads and writes the artifact folder that training produces and the service loads.
+
+The SHA-256 of every file is checked on loading. The folder holds no pickles and no executable code.
+"""
 
 import hashlib
 import json
@@ -32,7 +35,8 @@ REPORT = "report/"
 
 
 class _Record(BaseModel):
-    # A later imagegate may add fields without a new format version; what cannot be read without them gets a new one.
+    # Unknown fields are ignored, so that a later imagegate can add optional fields without a new format version. Fields
+    # that are needed to read the artifact come with a new version.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
@@ -44,7 +48,7 @@ class Architecture(_Record):
 
 
 class PreprocessingRecord(_Record):
-    """`app.detection.images.Preprocessing` as it is written down."""
+    """`app.detection.images.Preprocessing` in the manifest's form."""
 
     side: Literal[28] = 28
     background: int
@@ -75,7 +79,7 @@ class Promise(_Record):
 
 
 class RecalibratedFrom(_Record):
-    """The artifact whose graph this one has, with a threshold of its own.
+    """The artifact from which this one was made by recalibration: same graph, other threshold.
 
     Attributes:
         name: Its name.
@@ -163,7 +167,8 @@ class Artifact:
         version: "sha256:" and the first 12 hex digits of the manifest's hash.
         graph: The ONNX graph: image (N, 1, 28, 28) -> reconstruction, loss, score, views (`Detector.run`).
         calibration: (variants, images) scores of held-out normal images, each row sorted.
-        view_calibration: (views, variants, some of the images), each row sorted; it explains, but decides nothing.
+        view_calibration: (views, variants, at most 500) values of each view, each row sorted. Used for
+            `?explain=true` only; the verdict does not depend on it.
         samples: Images to show; none in artifacts that were trained before there were any.
         report: The report's files by name, `index.html` first of all; empty if there is none.
     """
@@ -225,7 +230,7 @@ def load_artifact(folder: Path, read: ReadFile = read_file) -> Artifact:
 
 
 def write_artifact(folder: Path, fill: Callable[[Path], dict[str, Any]]) -> Artifact:
-    """Writes an artifact aside, loads it back, and puts it in place in one step: readers see the old one or the new.
+    """Writes an artifact to a temporary folder, loads it back to verify it, and renames it into place.
 
     Args:
         folder: Where it goes; parents are made. An earlier artifact there is replaced, anything else is not touched.
@@ -243,7 +248,7 @@ def write_artifact(folder: Path, fill: Callable[[Path], dict[str, Any]]) -> Arti
         names = sorted(str(path.relative_to(aside)) for path in aside.rglob("*") if path.is_file())
         files = {name: hashlib.sha256((aside / name).read_bytes()).hexdigest() for name in names}
         manifest = Manifest(format_version=FORMAT_VERSION, files=files, **fields)
-        # What was not recalibrated says nothing of it, so that earlier versions of imagegate read it too.
+        # The field is written only if it is set, since earlier versions of imagegate refuse unknown fields.
         left_out = {"recalibrated_from"} if manifest.recalibrated_from is None else set()
         (aside / MANIFEST).write_text(json.dumps(manifest.model_dump(exclude=left_out), indent=2) + "\n")
         artifact = load_artifact(aside)
@@ -274,7 +279,7 @@ def _put_in_place(aside: Path, folder: Path) -> None:
     try:
         folder.rename(old / folder.name)
         aside.rename(folder)
-    except BaseException:  # Ctrl-C too: between the two steps it would lose the old one and the new
+    except BaseException:  # including KeyboardInterrupt, which between the two renames would leave no artifact
         if not folder.exists():
             (old / folder.name).rename(folder)
         raise

@@ -1,7 +1,7 @@
-"""AVIF files: size and orientation before any pixel is decoded, and no reader for the EXIF block inside.
+"""Reads the size and orientation of AVIF files, and decodes them.
 
-Pillow's `AvifImageFile` reads that block in full, with a reader that small files make allocate gigabytes; its decoder
-alone, which is libavif's, tells the orientation as well.
+Pillow's `AvifImageFile` also parses the EXIF block, and a small crafted block makes that parser allocate gigabytes.
+This module calls Pillow's libavif binding directly, which reports the orientation without parsing EXIF.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from app.errors import UndecodableImage
 
 
 class Avif(NamedTuple):
-    """What the containers say: pixels as stored, and the orientation as EXIF has it, 1 (upright) to 8."""
+    """The size in pixels as stored, and the orientation in EXIF's numbering: 1 (upright) to 8."""
 
     width: int
     height: int
@@ -41,7 +41,7 @@ def decode_avif(data: bytes, size: tuple[int, int]) -> Image.Image:
     return Image.frombytes(mode, size, pixels)
 
 
-def _decoder(data: bytes):  # type: ignore[no-untyped-def]  # of a module of C
+def _decoder(data: bytes):  # type: ignore[no-untyped-def]  # `_avif` is a C extension without type stubs
     try:
         from PIL import _avif  # not above: builds of Pillow may lack it
     except ImportError as error:

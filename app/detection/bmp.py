@@ -1,4 +1,7 @@
-"""What Pillow's reader of BMP files does not do: run lengths that leave pixels out, and refusals that name the kind."""
+"""Checks BMP headers, and expands run-length coded BMP files.
+
+Pillow cannot expand run lengths that skip pixels, and its errors do not say which kind of BMP it does not support.
+"""
 
 import struct
 from typing import NamedTuple
@@ -8,7 +11,7 @@ from app.errors import TooManyPixels, UndecodableImage
 _HEADERS = (40, 52, 56, 64, 108, 124)
 _DEPTHS = (1, 4, 8, 16, 24, 32)
 _MAX_COLORS = 4096
-# Run lengths are expanded in Python, a million steps a second or two.
+# Run lengths are expanded in Python: a million pixels take one or two seconds.
 _MAX_RUN_LENGTH_PIXELS = 2**20
 _MAX_RUN_LENGTH_BYTES = 2**20
 # Red, green and blue of the layouts that Pillow reads, by bits a pixel.
@@ -112,8 +115,8 @@ def without_run_lengths(data: bytes, header: BmpHeader) -> bytes:
 def _expand(data: bytes, position: int, header: BmpHeader) -> list[bytearray]:
     """Run lengths -> `height` rows of `width` palette indices, in the order of the file.
 
-    Pixels that are passed over (by a delta, by the early end of a line or of the bitmap) have index 0, as OpenCV and
-    Pillow have it. What goes beyond a row's end is cut off.
+    Skipped pixels (after a delta, or an early end of line or of bitmap) get index 0, as in OpenCV and Pillow. Runs are
+    cut off at the end of a row.
 
     Raises:
         ValueError: The data ends before the last row does, without saying that the bitmap ends.

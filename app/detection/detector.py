@@ -16,7 +16,7 @@ from app.detection.images import SIDE
 from app.detection.shown import CLASSES, OF_ARRAYS, Shown, class_of, class_rows
 from app.errors import ArtifactError
 
-# Larger batches take as long for each image, and more memory.
+# Larger batches need more memory but are no faster per image.
 MOST_AT_ONCE = 32
 _OUTPUTS = ["reconstruction", "loss", "score", "views"]
 
@@ -48,11 +48,11 @@ class Detection(NamedTuple):
 
 
 class Ranking:
-    """p-values of new scores among calibration scores.
+    """Computes conformal p-values of new scores from the calibration scores.
 
-    A score's p-value is (1 + calibration scores >= score) / (n + 1), the largest over the variants: an image is
-    only as odd as the variant that explains it best. That is a step function of the score, so it is tabulated once
-    and looked up by one binary search.
+    The p-value within one variant is (1 + number of calibration scores >= score) / (n + 1), and the result is the
+    largest over all variants. It is a step function of the score, so it is tabulated once and then looked up with one
+    binary search.
     """
 
     def __init__(self, calibration: NDArray[np.float32]) -> None:
@@ -63,7 +63,7 @@ class Ranking:
         n = calibration.shape[1]
         steps = np.unique(calibration)
         at_least = np.stack([n - np.searchsorted(row, steps, side="left") for row in calibration])
-        # One entry more than steps: the p-value of whatever is odder than every calibration image.
+        # One entry more than steps, for scores above every calibration score.
         p_values = np.append((1 + at_least.max(axis=0)) / (n + 1), 1 / (n + 1))
         # Python's own arrays: for one number, NumPy's search takes several times as long.
         self._steps, self._p_values = array("d", steps.tolist()), array("d", p_values.tolist())
@@ -165,7 +165,7 @@ class Detector:
             yield Detection(reconstruction, loss, score, threshold, ranking.p_value(score), is_anomaly, own, shown)
 
     def view_p_values(self, detection: Detection) -> list[float]:
-        """The rank of each view of one detection among the calibration images', as for the score."""
+        """Returns the p-value of each view, computed like that of the score, in the manifest's order."""
         rankings = self._classes.get(detection.shown, self._any).view_rankings
         return [ranking.p_value(value) for ranking, value in zip(rankings, detection.views.tolist(), strict=True)]
 
@@ -184,7 +184,7 @@ class Detector:
         return _Class(name, column, threshold, Ranking(self.artifact.calibration[rows]), views)
 
     def _warm_up(self) -> None:
-        """Scores one blank image: the first call allocates, and a graph that does not fit shows here, not later."""
+        """Scores one blank image, so that the first request is not slower and a broken graph fails at load time."""
         try:
             detection = self.detect(np.zeros((1, SIDE, SIDE), np.float32))[0]
         except Exception as error:  # onnxruntime's own exceptions have no common base
@@ -203,5 +203,5 @@ def _session(graph: bytes, threads: int) -> ort.InferenceSession:
     options.log_severity_level = 3
     try:
         return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # as above
+    except Exception as error:  # onnxruntime's own exceptions have no common base
         raise ArtifactError(f"model.onnx is not a graph that this ONNX Runtime loads: {error}") from error

@@ -1,4 +1,4 @@
-"""The orientation that a camera noted, from EXIF blocks in whatever form files hold them."""
+"""Reads the orientation tag from EXIF data, in the forms in which image files store it."""
 
 import re
 import struct
@@ -8,8 +8,8 @@ MAX_EXIF_BYTES = 2**16
 _MAX_EXIF_ENTRIES = 512
 _ORIENTATION_TAG = 0x0112
 
-# Types of an entry -> how the first of its numbers is stored. The standard says SHORT (3); writers took the others too,
-# and readers (Pillow, libvips, OpenCV) take what they find.
+# TIFF field type -> struct format of one value. The EXIF standard requires SHORT (3) for the orientation, but files
+# with the other types exist, and Pillow, libvips and OpenCV accept them.
 _LAYOUTS = {1: "B", 3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d"}
 
 # ImageMagick's form of EXIF in a text chunk: a name, a length and the block as hexadecimal digits, on lines.
@@ -45,8 +45,8 @@ def read_raw_profile(kind: bytes, chunk: bytes) -> int:
     """The orientation in a PNG text chunk that holds EXIF as ImageMagick writes it; 1 where there is none.
 
     Args:
-        kind: The chunk's type; of compressed text no more is expanded than an EXIF block may have.
-        chunk: Its content.
+        kind: The chunk's type: tEXt, zTXt (compressed) or iTXt (may be compressed).
+        chunk: Its content. At most `_MAX_RAW_PROFILE_BYTES` of it are decompressed.
     """
     name = _RAW_PROFILE.match(chunk)
     if name is None:

@@ -1,17 +1,18 @@
-"""The files below a folder, the same for training and for scoring: nothing is left out in silence but hidden files."""
+"""Lists the files below a folder, in the same way for training and for offline scoring."""
 
 import os
 from collections.abc import Iterator
 
 
 def files_below(folder: str) -> Iterator[str]:
-    """All files below a folder in the order of their names, files before folders, without hidden ones (a leading dot).
+    """Yields all files below a folder, sorted by name, files before folders. Names with a leading dot are skipped.
 
-    Linked folders are followed, each folder once; a link that leads back to a folder around it is none.
+    Symbolic links to folders are followed, but every folder is visited only once, and a link to a parent folder is
+    ignored.
 
     Yields:
-        Paths that begin with `folder`. A folder that cannot be listed stands for itself: reading it fails like
-        reading a file does, and so it is named where unreadable files are.
+        Paths that begin with `folder`. A folder that cannot be listed is yielded itself: reading it then fails, so
+        the caller reports it together with the unreadable files.
     """
     root = os.path.realpath(folder)
     seen = {_identity(folder)}
@@ -32,14 +33,14 @@ def printable(path: str | os.PathLike[str]) -> str:
 
 
 def _is_new(path: str, root: str, seen: set[tuple[int, int] | None]) -> bool:
-    """Whether to go into a folder; remembers it."""
+    """Returns whether to descend into a folder that has not been visited yet, and marks it as visited."""
     if os.path.islink(path):
         target = os.path.realpath(path)
         if _is_below(root, target):
-            return False  # around the folder that was asked for
+            return False  # the link points to a parent of the folder that is listed
         inside = os.path.relpath(target, root) if _is_below(target, root) else "."
         if inside != "." and not any(part.startswith(".") for part in inside.split(os.sep)):
-            return False  # found under its own name
+            return False  # the target lies below the same folder, so the walk reaches it without the link
     identity = _identity(path)
     if identity in seen:
         return False

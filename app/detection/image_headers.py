@@ -1,9 +1,11 @@
-"""Image files, taken apart before a decoder sees them: size and orientation, and only the parts that make pixels.
+"""Parses image files before they are decoded: format, size, orientation, and the data to give to the decoder.
 
-A decoder's own header parsing is where small files do large damage: a few kilobytes of EXIF that reference each other
-expand to gigabytes, millions of empty chunks hold the interpreter's lock for seconds, a frame allocates before its
-size is known. So text, profiles, EXIF, comments and further frames never reach it. Every walk here is bounded by a
-count, whatever the file's length, and touches no pixels: it may run in the event loop for a small file.
+Decoders are most vulnerable while they parse headers: a few kilobytes of EXIF entries that reference each other expand
+to gigabytes, millions of empty chunks hold the GIL for seconds, and a frame is allocated before its size is checked.
+So PNG chunks, JPEG segments in front of the pixels and GIF extensions that the pixels do not need are dropped, and the
+directory of a TIFF is rewritten. WebP, BMP and AVIF files are passed on whole. (AVIF headers are read by libavif, see
+`app.detection.avif`.) Loops over chunks, segments and blocks have an upper bound, and no pixels are decoded, so small
+files can be parsed in the event loop.
 """
 
 import re
@@ -22,41 +24,43 @@ from app.settings import ACCEPTED_FORMATS
 
 # Encoders write PNG data in pieces of 8 KiB or more: 32 MiB are some 4,000 chunks.
 _MAX_PNG_CHUNKS = 2**14
-# A profile of 16 MB is 255 segments, extended XMP some hundred.
+# A 16 MB colour profile takes 255 segments, extended XMP about a hundred.
 _MAX_JPEG_SEGMENTS = 4096
-# Between two segments; some cameras leave a few bytes there.
+# Bytes that are skipped between two segments; some cameras write a few there.
 _MAX_JPEG_JUNK = 2**10
 # Quantisation and Huffman tables of any real file take less than 10 KiB.
 _MAX_JPEG_TABLE_BYTES = 2**16
 # The longest progressive scripts in use have some 20 scans. Each scan may cost as much as a whole decode.
 _MAX_JPEG_SCANS = 64
-# Extensions in front of the first frame, and the pieces (of up to 255 bytes) of each.
+# Limits both the extensions in front of the first frame and the sub-blocks (of up to 255 bytes) of each extension.
 _MAX_GIF_BLOCKS = 2**14
 _MAX_WEBP_CHUNKS = 4096
 
-# One regular expression's search holds the interpreter's lock throughout: never over more than this at once.
+# A regular expression search holds the GIL until it returns, so it never gets more than this many bytes at once.
 _WINDOW = 2**16
 
-# Two canvases of the animation decoder, a copy of one as bytes, and Pillow's image.
+# Peak memory: two canvases of the animation decoder, a copy of one canvas as bytes, and Pillow's image (4 each).
 _WEBP_BYTES_PER_PIXEL = 16
-# The decoder's planes of up to 16 bits, twice, its colours, a copy of them as bytes, and Pillow's image.
+# Peak memory: the decoder's planes of up to 16 bits, twice; its RGBA output; a copy of that as bytes; Pillow's image.
 _AVIF_BYTES_PER_PIXEL = 24
-# libtiff holds a whole strip beside Pillow's image, and a strip may be the whole picture of 16-bit RGBA.
+# Peak memory: Pillow's image (4) and one strip in libtiff, which may be a whole 16-bit RGBA picture (8).
 _TIFF_BYTES_PER_PIXEL = 12
 
 
 class ImageHeader(NamedTuple):
-    """What is known of a file before its pixels are decoded.
+    """A parsed file: what is known before decoding, and the encoded data that the decoder needs.
 
     Attributes:
-        format: PNG, JPEG, WEBP, BMP, GIF, AVIF or TIFF.
-        width, height: In pixels, as stored; for a GIF the canvas, grown where the first frame is larger.
-        pixels: The file, without what does not make pixels; of a plain PNG its compressed rows alone.
-        bytes_per_pixel: The most memory that decoding takes, for each pixel as stored.
+        format: Pillow's name: PNG, JPEG, WEBP, BMP, GIF, AVIF or TIFF.
+        width, height: In pixels, before the orientation is applied. For a GIF this is the canvas, enlarged if the
+            first frame does not fit on it.
+        pixels: The encoded data to decode: the file without unneeded parts, or, for a plain PNG, only its compressed
+            rows.
+        bytes_per_pixel: Upper bound on the memory that decoding takes for each pixel, besides the grayscale result.
         orientation: EXIF orientation, 1 (upright) to 8.
-        frame: GIF: (left, top, right, bottom) of the first frame; outside of it the canvas is transparent.
-        plain_mode: Of a PNG whose rows are simply bytes (8 bits, no palette, not interlaced): Pillow's mode for them.
-        transparent_color: Of a PNG with three samples of 16 bits: those of the colour that is transparent.
+        frame: GIF only: (left, top, right, bottom) of the first frame. The rest of the canvas is transparent.
+        plain_mode: Pillow's mode of a plain PNG (8 bits, no palette, not interlaced, no transparent colour), else "".
+        transparent_color: The three samples of the transparent colour of a 16-bit RGB PNG, if it has one.
     """
 
     format: str
@@ -71,7 +75,7 @@ class ImageHeader(NamedTuple):
 
 
 def read_image_header(data: bytes, formats: tuple[str, ...] = ACCEPTED_FORMATS) -> ImageHeader:
-    """Takes a file apart, by its first bytes, whatever its name or content type says.
+    """Parses a file. Its format is recognised by its first bytes; file name and content type are not considered.
 
     Args:
         data: A whole file.
@@ -115,7 +119,7 @@ def _open_png(data: bytes) -> ImageHeader:
     rows: list[memoryview] = []
     for _ in range(_MAX_PNG_CHUNKS):
         if position + 8 > len(data):
-            break  # the decoder knows whether the pixels are complete
+            break  # the end of the file; whether the pixels are complete is checked when they are decoded
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         if kind in _PNG_PIXEL_CHUNKS:
@@ -150,9 +154,9 @@ def _open_png(data: bytes) -> ImageHeader:
 
 
 def _png_transparency(key: bytes, depth: int, color: int) -> bytes:
-    """The chunk with its transparent colour as Pillow compares it: with levels of 8 bits, except for 16-bit grey.
+    """Rebuilds a tRNS chunk so that Pillow compares it correctly: as 8-bit levels, except for 16-bit grayscale.
 
-    A colour of three samples of 16 bits does not come here.
+    Not called for 16-bit RGB; see `ImageHeader.transparent_color`.
     """
     levels = list(struct.unpack_from(f">{len(key) // 2}H", key))
     if color == 0 and depth in (2, 4):
@@ -165,7 +169,7 @@ def _png_transparency(key: bytes, depth: int, color: int) -> bytes:
 
 # --- JPEG
 
-# Linear on any input, which `\xff+` would not be.
+# `\xff+` instead of `\xff` would take quadratic time on a long run of 0xFF bytes.
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 _JPEG_MARKER_AMONG_PIXELS = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _SOS, _EOI, _EXIF = 0xDA, 0xD9, 0xE1
@@ -219,9 +223,14 @@ def _length(data: bytes, position: int) -> int:
 
 
 def _check_scans(data: bytes, position: int) -> None:
-    """Counts the scans of a picture that comes in several, from the data of the first one on."""
+    """Raises if a JPEG has too many scans.
+
+    Args:
+        data: The whole file.
+        position: Where the entropy-coded data of the first scan begins.
+    """
     if data.count(b"\xff\xda", position) < _MAX_JPEG_SCANS:
-        return  # nearly always; what follows the picture may hold that pair of bytes too, so count exactly if not
+        return  # the common case; the byte pair also occurs outside of scan headers, so larger counts are checked below
     scans = 1
     for _ in range(_MAX_JPEG_SEGMENTS):
         found = _marker_among_pixels(data, position)

@@ -1,6 +1,7 @@
-"""Bytes from a stranger -> one (28, 28) grayscale image, the same way in training and in serving.
+"""Decodes untrusted image files to (28, 28) grayscale. Training and serving both use this code.
 
-`app.detection.image_headers` finds format, size and orientation without decoding; only what it accepts gets a decoder.
+Decoding has two steps. `open_image` parses the header (`app.detection.image_headers`) and checks the limits;
+`to_grayscale` decodes the pixels.
 """
 
 import logging
@@ -35,22 +36,25 @@ logger = logging.getLogger(__name__)
 
 SIDE = 28
 PIXELS = SIDE * SIDE
-# Pillow keeps a pointer for each row: a longer side would cost more than its pixels.
+# Pillow allocates a pointer for each row: in a tall, narrow image the pointers would take more memory than the pixels.
 MAX_SIDE = 65_535
 
-# A side with at least twice as many pixels for each of ours is first averaged in whole blocks, down to no fewer than
-# this. That bounds the filter's memory, is faster, and differs from the filter alone by a few levels at sharp edges.
+# Pillow's `reducing_gap`. Images with at least twice this many pixels for each output pixel are first averaged in whole
+# blocks, to no fewer than this many, and then filtered. This bounds the filter's memory and is faster; the result
+# differs from filtering alone by a few grey levels at sharp edges.
 PIXELS_FOR_EACH = 16
 # A JPEG is decoded at an eighth, a quarter or half of its size, as long as no side has fewer pixels than this: that
 # moves grey levels by less than 0.001 on average (benchmarks/decoding/reduction.py).
 _DRAFT_SIDE = 4 * SIDE
+# Marks rows that `_inflate` has not written. A real image rarely ends with a pixel of this colour.
 _UNLIKELY_COLOR = (167, 92, 62, 217)
-# Deflate gives no more bytes for one.
+# The highest compression ratio of deflate.
 _MOST_INFLATION = 1032
-# Wide modes become grayscale in strips of at most this many pixels, so that no second whole image is held.
+# Images in other modes are converted to grayscale in strips of at most this many pixels, so that no second full-size
+# colour image is in memory.
 _STRIP_PIXELS = 2**20
 
-# Opened without Image.open, which would look for further pictures in a JPEG, and warn where we refuse.
+# Used instead of Image.open, which also searches JPEG files for further pictures and emits warnings.
 _OPENERS: dict[str, type[ImageFile]] = {
     "PNG": PngImagePlugin.PngImageFile,
     "JPEG": JpegImagePlugin.JpegImageFile,
@@ -60,7 +64,7 @@ _OPENERS: dict[str, type[ImageFile]] = {
     "TIFF": TiffImagePlugin.TiffImageFile,
 }
 
-# What Pillow says of a damaged file.
+# The exceptions that Pillow's decoders normally raise for damaged files.
 _USUAL_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "nearest": Image.Resampling.NEAREST}
@@ -75,7 +79,8 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What they do to the picture's first row and column.
+# EXIF orientations that swap width and height, that put the first stored column on the right side, and that put the
+# first stored row at the bottom.
 _ON_THEIR_SIDE, _FROM_THE_RIGHT, _FROM_BELOW = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 
 
@@ -126,12 +131,12 @@ class OpenedImage:
 
     @property
     def is_streamed(self) -> bool:
-        """A JPEG that is decoded row by row, and at a fraction of its size: the quickest to decode for its size."""
+        """Whether this is a JPEG that is decoded row by row, without a full-size buffer: the fastest kind of file."""
         return self.container.format == "JPEG" and not self.container.bytes_per_pixel
 
     @property
     def memory_bytes(self) -> int:
-        """About the most that decoding it takes on top of the file; for budgets."""
+        """Estimate of the peak memory that decoding takes, besides the file itself."""
         container = self.container
         pixels = container.width * container.height
         decoded = pixels // _jpeg_scale(container) ** 2 * 4 if container.format == "JPEG" else pixels
@@ -140,7 +145,7 @@ class OpenedImage:
 
 
 def open_image(data: bytes, max_pixels: int, formats: tuple[str, ...] = ACCEPTED_FORMATS) -> OpenedImage:
-    """Reads the header alone, in a time that does not depend on what the file pretends.
+    """Parses a file's header and checks its size. No pixels are decoded, whatever size the header announces.
 
     Args:
         data: A whole file.
@@ -198,7 +203,9 @@ def to_small(
 
 
 def to_large_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> Image.Image:
-    """All but the last step of `to_grayscale`: mode L in the image's own size, but for a large JPEG, which is reduced.
+    """Decodes an opened image to mode L, upright, but does not resize it to 28x28.
+
+    The result has the size of the stored image, except for a large JPEG, which is decoded at a fraction of its size.
 
     Raises:
         UndecodableImage: The pixels are damaged or end early.
@@ -207,14 +214,15 @@ def to_large_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> Imag
     try:
         gray = _decode(container, preprocessing.background)
         if container.orientation in UPRIGHT:
-            # Before the resize, which filters rows first and clips them: turned rows give other levels, by up to five.
+            # Rotate before resizing: Pillow filters rows first and rounds the result, so rotating afterwards would
+            # change grey levels by up to five.
             gray = gray.transpose(UPRIGHT[container.orientation])
     except Exception as error:
-        # Not only the usual types: damaged files make Pillow raise whatever its code runs into, failed assertions
-        # included (found by fuzzing), and an answer of 500 could be a way around the gate.
+        # Catch everything: on damaged files Pillow also raises unexpected types, such as AssertionError (found by
+        # fuzzing). An unhandled error would be a 500, which a proxy may be configured to treat as permission.
         if not isinstance(error, _USUAL_ERRORS):
             logger.warning("an image decoder failed in an unusual way", exc_info=error)
-        # Without its traceback, whose frames would hold the picture for as long as somebody holds the refusal.
+        # Drop the traceback: its frames would keep the decoded picture in memory as long as the exception exists.
         problem = UndecodableImage(f"The {container.format} file is damaged or ends early.")
         raise problem from error.with_traceback(None)
     return gray
@@ -233,7 +241,7 @@ def decode_image(
 
 
 def _decode(container: ImageHeader, background: int) -> Image.Image:
-    """The first frame in mode L, on the background; a large JPEG comes reduced."""
+    """Decodes the first frame to mode L, composited on the background, not yet rotated. A large JPEG is reduced."""
     if container.plain_mode:
         # Pillow's own inflating and unfiltering, without its reader of chunks: a third of the time for a small image.
         return _flatten(_inflate(container), background)
@@ -279,7 +287,7 @@ def open_pixels(container: ImageHeader, reduced: bool = True) -> ImageFile:
         image.draft("L", (_DRAFT_SIDE, _DRAFT_SIDE))
     elif container.format == "BMP" and image.mode == "RGBA":
         image.load()
-        # Nobody means that nothing shows: Windows, Photoshop and OpenCV take such files for opaque.
+        # A fully transparent bitmap is meant to be opaque: Windows, Photoshop and OpenCV ignore its alpha channel too.
         if image.getchannel("A").getextrema() == (0, 0):
             image.putalpha(255)
     return image
@@ -289,10 +297,10 @@ def _without_transparent_color(high: ImageFile, low: ImageFile, color: tuple[int
     """A PNG of three 16-bit samples -> mode L, where exactly one colour is transparent.
 
     Args:
-        high, low: The same file twice; Pillow's mode for it keeps one of the two bytes of a sample, the high ones
-            unless it is told that the order is the other.
-        color: The three samples.
-        background: What a pixel of that colour shows.
+        high, low: Two readers of the same file. Pillow keeps only one byte of each 16-bit sample: the high byte, or,
+            with the tile arguments set below, the low byte.
+        color: The samples of the transparent colour.
+        background: Grey level for pixels of that colour.
     """
     low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]
     high.load()
@@ -311,10 +319,10 @@ def _without_transparent_color(high: ImageFile, low: ImageFile, color: tuple[int
 
 def _inflate(container: ImageHeader) -> Image.Image:
     size, mode = (container.width, container.height), container.plain_mode
-    # Before the memory for it is taken; a file of fifty bytes may announce the largest picture that is accepted.
+    # Checked before the image is allocated: a file of fifty bytes may announce the largest accepted size.
     if len(container.pixels) * _MOST_INFLATION < container.height * (1 + container.width * len(mode)):
         raise ValueError("fewer rows than announced")
-    # Rows that are missing keep this colour; nearly no whole picture ends with a pixel of it.
+    # Missing rows keep this colour. If the last pixel has it, check_stream decides whether rows are really missing.
     unlikely = _UNLIKELY_COLOR[: len(mode)]
     image = Image.new(mode, size, unlikely if len(mode) > 1 else unlikely[0])
     image.frombytes(container.pixels, "zip", mode)
@@ -324,15 +332,16 @@ def _inflate(container: ImageHeader) -> Image.Image:
 
 
 def _jpeg_scale(container: ImageHeader) -> int:
-    """1, 2, 4 or 8: how many times smaller Pillow's `draft` decodes a JPEG, so that no side has less than enough."""
+    """Returns by how much Pillow's `draft` reduces a JPEG: 1, 2, 4 or 8, so that no side gets below `_DRAFT_SIDE`."""
     times = min(container.width, container.height) // _DRAFT_SIDE
     return next((scale for scale in (8, 4, 2) if scale <= times), 1)
 
 
 def _covered(container: ImageHeader, gray: Image.Image) -> tuple[float, float, float, float]:
-    """The part of an upright picture that the file's pixels cover, as left, top, right, bottom.
+    """Returns the part of the upright picture that real pixels cover, as (left, top, right, bottom).
 
-    A JPEG of 1001 pixels comes at a quarter with 251 columns: the last one lies for three quarters outside.
+    It is smaller than the picture if a JPEG's size is not a multiple of the reduction: 1001 pixels at a quarter give
+    251 columns, of which the last is covered by a quarter only.
     """
     scale = _jpeg_scale(container) if container.format == "JPEG" else 1
     width, height = container.width / scale, container.height / scale

@@ -8,11 +8,11 @@ _TINY = 1e-300
 
 
 def share_interval(hits: float, trials: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Bounds of a share that hold with at least `confidence`, whatever the share is.
+    """Returns the Clopper-Pearson interval of a share, which covers the true share with at least `confidence`.
 
     Args:
-        hits: How many of the trials were hits; need not be whole, where trials are weighted.
-        trials: How many there were.
+        hits: Number of successes. For weighted trials it need not be a whole number.
+        trials: Number of trials.
         confidence: In (0, 1), for both sides together.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Formats by their first bytes: what is accepted, and what to do with what is not."""
+"""Recognises file formats by their first bytes, and words the refusal of formats that are not accepted."""
 
 import re
 
@@ -12,7 +12,8 @@ _SIGNATURES = (
     ("GIF", re.compile(rb"GIF8[79]a")),
     ("TIFF", re.compile(rb"II\*\0|MM\0\*")),
     ("BigTIFF", re.compile(rb"II\+\0|MM\0\+")),
-    # The major brand and up to seven compatible ones; the general brands stand in files of both kinds.
+    # Looks at the major brand, the version and up to seven compatible brands. AVIF comes before HEIC, because the
+    # general brand mif1 occurs in both.
     ("AVIF", re.compile(rb"....ftyp(?:.{4}){0,8}?(?:avif|avis)", re.DOTALL)),
     ("HEIC", re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)),
     ("JPEG XL", re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")),
@@ -35,11 +36,11 @@ def known_format(data: bytes) -> str | None:
 
 
 def refusal_words(name: str | None, accepted: tuple[str, ...]) -> str:
-    """Why a file is not accepted, and what its sender can do.
+    """Returns a message that says why a file is not accepted, and what its sender can do.
 
     Args:
-        name: By `known_format`.
-        accepted: What is.
+        name: The file's format as returned by `known_format`.
+        accepted: The names of the accepted formats.
     """
     if name is None:
         return f"The file is not one of {', '.join(accepted)}, judged by its first bytes."

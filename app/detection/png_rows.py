@@ -1,7 +1,7 @@
-"""The rows of a PNG: whether they are all there, and colour keys of 16 bits.
+"""Checks that a PNG has all the rows that its header announces.
 
-Pillow takes a stream that ends properly for a whole picture, however few rows it has, and leaves the others black;
-libpng, and with it OpenCV, libvips and browsers, see a damaged file.
+If the compressed stream ends properly, Pillow accepts it even if rows are missing, and leaves them black. libpng, and
+with it OpenCV, libvips and browsers, treat such a file as damaged.
 """
 
 import struct
@@ -29,7 +29,12 @@ def check_rows(png: bytes) -> None:
 
 
 def check_stream(pieces: Iterable[bytes | memoryview], expected_bytes: int) -> None:
-    """The same for a compressed stream in pieces. Raises what `check_rows` raises."""
+    """Inflates a stream that comes in pieces, without keeping the result, until `expected_bytes` are reached.
+
+    Raises:
+        ValueError: The stream has fewer bytes.
+        zlib.error: The stream is damaged.
+    """
     inflater = zlib.decompressobj()
     for piece in pieces:
         rest: bytes | memoryview = piece
@@ -42,7 +47,7 @@ def check_stream(pieces: Iterable[bytes | memoryview], expected_bytes: int) -> N
 
 
 def _bytes_of_rows(width: int, height: int, bits: int, interlaced: int) -> int:
-    """How many bytes the filtered rows have, each with its filter's byte."""
+    """Returns the size of the inflated rows in bytes, with one filter byte for each row."""
     if not interlaced:
         return height * (1 + (width * bits + 7) // 8)
     total = 0

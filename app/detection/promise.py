@@ -2,7 +2,8 @@
 
 If a new normal image and n calibration images are exchangeable, the new score exceeds the k-th smallest calibration
 score with probability (n + 1 - k) / (n + 1) on average over calibration sets (Vovk 2012; Angelopoulos and Bates,
-arXiv 2107.07511). For one given calibration set that rate is a draw from Beta(n + 1 - k, k), at most.
+arXiv 2107.07511). For one given calibration set, the rate is itself random: its distribution is Beta(n + 1 - k, k), or
+stochastically smaller if scores have ties.
 """
 
 import math
@@ -123,9 +124,10 @@ def rate_with_confidence(size: int, rank: int, confidence: float = 0.9) -> float
 
 
 def with_rate(artifact: Artifact, rate: float) -> Artifact:
-    """Returns the artifact with the threshold that keeps another rate, from its own calibration scores.
+    """Returns the artifact with the threshold for another rate, computed from its own calibration scores.
 
-    The evaluation is left out: it was measured at the other threshold. The version stays, since the folder does.
+    The evaluation is removed, because it was measured with the old threshold. The version does not change, since it
+    identifies the files.
 
     Args:
         artifact: As loaded.

@@ -1,7 +1,7 @@
-"""TIFF files, with a directory made anew: only the entries that make pixels reach Pillow and libtiff.
+"""Reads TIFF files and rewrites their directory, so that Pillow and libtiff see only the tags needed for the pixels.
 
-A directory may name the same bytes under hundreds of tags, each of which a general reader copies, and point to further
-directories. Kept is the first picture; its entries are bounded by a count and by their size.
+A directory may reference the same bytes under hundreds of tags, each of which a general reader copies, and may point to
+further directories. Only the first directory is kept, and the number and size of its entries are limited.
 """
 
 import struct
@@ -11,7 +11,7 @@ from app.detection.exif import read_orientation
 from app.errors import UndecodableImage
 
 _MAX_ENTRIES = 512
-# Offsets and lengths of a strip for each of 65,535 rows, as LONG.
+# Enough for the offsets, or the byte counts, of 65,535 strips as LONG.
 _MAX_VALUE_BYTES = 2**18
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4}  # BYTE, ASCII, SHORT, LONG: what the tags below may have
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 256, 257, 258, 259, 262, 277, 339
@@ -40,11 +40,11 @@ class Tiff(NamedTuple):
 
 
 def read_tiff(data: bytes) -> Tiff:
-    """Reads the first directory.
+    """Reads the first directory, and rewrites the file with a directory of the needed tags only.
 
     Raises:
-        UndecodableImage: It is damaged, or of a kind that is not accepted.
-        struct.error: The file ends within it.
+        UndecodableImage: The directory is damaged, or the kind of picture is not accepted.
+        struct.error: The file ends within the directory.
     """
     endian = "<" if data.startswith(b"II") else ">"
     (directory,) = struct.unpack_from(endian + "I", data, 4)

@@ -1,4 +1,4 @@
-"""What becomes of an image once it is judged, beside its answer: it may be kept, and the candidate may judge it too."""
+"""Handles images after they were judged, apart from the response: keeping them, and judging by the candidate."""
 
 import base64
 import random
@@ -17,14 +17,14 @@ from app.keeping.keeper import Keeper
 
 
 class Aside:
-    """Decides what is kept, at the moment of the judgement, and leaves all work to other threads."""
+    """Decides after each judgement whether the image is kept or judged by the candidate. Other threads do the work."""
 
     def __init__(self, keeper: Keeper | None, sample_probability: float, candidate: Candidate | None) -> None:
         """
         Args:
             keeper: Keeps images; None keeps none.
             sample_probability: In [0, 1], the share of all images that is kept whatever the verdict.
-            candidate: Judges aside; its verdicts come back to `compared`.
+            candidate: The second artifact, or None. It reports its verdicts to `compared`.
         """
         self._keeper = keeper
         self._sample_probability = sample_probability
@@ -41,7 +41,7 @@ class Aside:
         taken = False
         if self._candidate is not None:
             taken = self._candidate.offer(Compared(judgement, content, is_wanted, _request_id(scope), describe))
-        # A candidate that does not keep up costs no image that is kept anyway.
+        # If the candidate's queue is full, images that are kept regardless of its verdict are kept here.
         if is_wanted and not taken:
             self._keep(content, describe)
 

@@ -1,4 +1,4 @@
-"""GATE_CANDIDATE: a second artifact that judges the same 28x28 images a moment later, and changes no answer."""
+"""GATE_CANDIDATE: a second artifact that judges the same images in the background. It never affects a response."""
 
 import logging
 import threading
@@ -20,7 +20,7 @@ from app.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-# Answers go out meanwhile, and images come together.
+# A pause before each batch: responses are sent first, and more images join the batch.
 _PAUSE_SECONDS = 0.05
 _MOST_WAITING = 1024
 _MOST_WAITING_BYTES = 32 * 2**20
@@ -29,14 +29,14 @@ _CLOSE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One image for both artifacts.
+    """An image that the candidate is to judge.
 
     Attributes:
-        judgement: That of the artifact that serves.
-        content: The image as it came.
-        is_wanted: Whether it is kept whatever the candidate says.
-        request_id: Of the request that it came with.
-        describe: Gives the fields of `Kept`; takes `candidate`, the fields of `KeptCandidate`.
+        judgement: The judgement of the serving artifact.
+        content: The image as it was received.
+        is_wanted: Whether it is kept whatever the candidate's verdict is.
+        request_id: The id of its request.
+        describe: Returns the fields of `Kept`. Takes the fields of `KeptCandidate` as `candidate`.
     """
 
     judgement: Judgement
@@ -128,7 +128,7 @@ class Candidate:
                 return
 
     def _more(self, first: Compared) -> tuple[list[Compared], bool]:
-        """What waits behind the first image, as many as go through the network together, and whether the end came."""
+        """Collects a batch from the queue, and returns it with whether the queue was closed."""
         images = [first]
         while len(images) < MOST_AT_ONCE:
             try:

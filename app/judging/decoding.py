@@ -1,4 +1,4 @@
-"""Files -> what the network sees: small ones decoded in place, others in threads, heavy ones one at a time."""
+"""Decodes files: small ones in the event loop, others in threads, and memory-heavy ones one at a time."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,29 +20,29 @@ Pixels = NDArray[np.float32]
 # Up to these sizes a decode takes less time than handing it to a thread and back.
 _IN_PLACE_BYTES = 16 * 2**10
 _IN_PLACE_PIXELS = 256 * 256
-# With one core for each process a thread gains nothing; but the event loop should not stand still for long: an ordinary
-# JPEG of this size takes 3 ms, other formats several times as much.
+# If there is no spare core, a thread gains nothing, so larger files are decoded in the event loop too, but only JPEGs
+# up to these sizes, which take 3 ms; other formats take several times as long.
 _IN_PLACE_JPEG_BYTES = 256 * 2**10
 _IN_PLACE_JPEG_PIXELS = 2**20
-# A decode that takes more memory than this waits until no other such decode runs; lighter ones pass it.
+# Decodes that need more memory than this run one at a time, in a thread of their own; others do not wait for them.
 _HEAVY_BYTES = 48 * 2**20
 _LIGHT_THREADS = 2
-# A batch gives its thread back after this long and queues again, so that single images need not wait for all of it.
+# A batch releases its thread after this time and queues again, so that other requests do not wait for the whole batch.
 _SLICE_SECONDS = 0.05
 
 
 class Decoder:
-    """Decodes the files of one app's requests, and alone decides where each of them is decoded.
+    """Decodes the files of one app's requests, and decides in which thread each is decoded.
 
     Attributes:
-        light: Threads for decodes that take little memory.
-        heavy: One thread for those that take much.
+        light: Threads for decodes up to `_HEAVY_BYTES` of memory, and for other blocking work.
+        heavy: The single thread for decodes that take more.
     """
 
     def __init__(self, settings: Settings) -> None:
         """
         Args:
-            settings: Of these, `max_image_pixels` and `formats`, and `workers`, which share the cores.
+            settings: Uses `max_image_pixels`, `formats` and `workers` (to tell whether there is a spare core).
         """
         self._max_pixels = settings.max_image_pixels
         self._formats = settings.formats
@@ -56,7 +56,8 @@ class Decoder:
 
         Raises:
             Refusal: What opening and decoding it raise.
-            DeadlineExceeded, ClientDisconnect: It waited in vain for a thread.
+            DeadlineExceeded: The deadline passed before the file was decoded in a thread.
+            ClientDisconnect: The client went away.
         """
         image = self._opened_in_place(data)
         if image is not None:
@@ -85,7 +86,7 @@ class Decoder:
         return decoded
 
     async def run(self, work: Callable[[], T], patience: Patience) -> T:
-        """Runs other blocking work of a request in one of the threads for light decodes."""
+        """Runs blocking work, such as decoding or parsing a large body, in one of the threads for light decodes."""
         return await patience.run(self.light, work)
 
     def close(self) -> None:
@@ -108,7 +109,7 @@ class Decoder:
         return image if is_quick else None
 
     async def _decode_heavy(self, data: bytes, preprocessing: Preprocessing, patience: Patience) -> DecodedImage:
-        # Opened again, because an opened image that waits would keep its copy of the file all the while.
+        # Opens the file again: keeping the opened image while waiting would keep a copy of the file in memory.
         decode = partial(_decode, data, self._max_pixels, preprocessing, self._formats)
         return await patience.run(self.heavy, decode)
 
@@ -135,7 +136,7 @@ def _decode(data: bytes, max_pixels: int, preprocessing: Preprocessing, formats:
 def _decode_if_light(
     data: bytes, max_pixels: int, preprocessing: Preprocessing, formats: tuple[str, ...]
 ) -> DecodedImage | None:
-    """What the network sees, or None if decoding takes so much memory that the image has to wait its turn."""
+    """Decodes a file, or returns None if that would take more than `_HEAVY_BYTES` of memory."""
     image = open_image(data, max_pixels, formats)
     return None if image.memory_bytes > _HEAVY_BYTES else decode_opened(image, preprocessing)
 
@@ -143,7 +144,11 @@ def _decode_if_light(
 def _decode_slice(
     files: Sequence[bytes], max_pixels: int, preprocessing: Preprocessing, formats: tuple[str, ...]
 ) -> list[DecodedImage | Refusal]:
-    """Decodes files from the first on, until time is up or a heavy one comes; the result is empty if the first is."""
+    """Decodes files in order, until `_SLICE_SECONDS` have passed or the next file is memory-heavy.
+
+    Returns:
+        The results of the files that were decoded; empty if the first file is memory-heavy.
+    """
     done: list[DecodedImage | Refusal] = []
     end = perf_counter() + _SLICE_SECONDS
     for data in files:

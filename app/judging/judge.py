@@ -1,4 +1,4 @@
-"""One upload -> one judgement, within bounds on the number of requests and on the time of each."""
+"""Admits requests and judges their images, with limits on the number of requests and on the time of each."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -27,9 +27,10 @@ class Judgement(NamedTuple):
     """A detection, with what is needed to explain it.
 
     Attributes:
-        image: (28, 28), what the network saw, grey levels in [0, 1].
-        detection: What the network made of it.
-        detector: Which artifact judged; two requests may meet two, one request never does.
+        image: The (28, 28) input of the network, grey levels in [0, 1].
+        detection: The result.
+        detector: The detector that judged. It is the same for all images of one request, even if an artifact is
+            reloaded meanwhile.
         shown: What the image's file shows of how it was sent.
     """
 
@@ -40,14 +41,15 @@ class Judgement(NamedTuple):
 
 
 class Judge:
-    """Judges uploads for one app.
+    """The judge of one app: holds the current detector and the limits, and admits requests.
 
     Attributes:
-        metrics: Counts what is judged.
-        decoder: Decodes uploads, and runs other blocking work.
-        waiting: Requests admitted at this moment, in flight or waiting.
-        draining: The service is about to stop: it still answers, but is not ready.
-        on_judged: Is told of each judgement, what was judged, and the request's scope; must return at once.
+        metrics: Counts judged images.
+        decoder: Decodes files; its threads also run other blocking work.
+        waiting: Number of admitted requests that are not finished yet.
+        draining: Whether the service is about to stop: it still answers, but is no longer ready.
+        on_judged: Called with each judgement, the content that was judged and the request's scope. It runs in the event
+            loop, so it must return at once.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
@@ -84,7 +86,7 @@ class Judge:
         self.metrics.use(detector)
 
     def check_ready(self) -> None:
-        """Returns if requests are welcome.
+        """Raises unless the service is ready for requests.
 
         Raises:
             NotReady: No artifact is loaded yet, or the service is shutting down.
@@ -106,7 +108,7 @@ class Judge:
 
         Raises:
             NotReady: No artifact is loaded.
-            Overloaded: As many as are accepted are there already.
+            Overloaded: The limit `max_waiting` is reached.
         """
         if self.waiting >= self._max_waiting:
             raise Overloaded(f"{self._max_waiting} requests are in flight or waiting; try again.")
@@ -125,13 +127,13 @@ class Judge:
 
 
 class Admission:
-    """One admitted request: its detector, from first to last, and its deadline.
+    """One admitted request, with its detector and its deadline. A context manager.
 
-    Whatever waits for a thread raises, besides what it names, `DeadlineExceeded`, and `ClientDisconnect` when the
-    client went away meanwhile; the work is then not started, or its result thrown away.
+    Every method that uses a thread may also raise `DeadlineExceeded`, or `ClientDisconnect` if the client went away.
+    The work is then not started, or its result is discarded.
 
     Attributes:
-        detector: What judges every image of this request.
+        detector: The detector for all images of this request.
     """
 
     def __init__(self, judge: Judge, queue: DetectionQueue, decoder: Decoder, patience: Patience, scope: Scope) -> None:
@@ -207,10 +209,10 @@ class Admission:
     @traced("network")
     async def _judge_decoded(self, images: Sequence[DecodedImage], contents: Sequence[Content]) -> list[Judgement]:
         if len(images) <= MOST_AT_ONCE:
-            # Few images go with what other requests have waiting.
+            # A small number of images shares a batch with images of other requests.
             detections = await asyncio.gather(*map(self._queue.detect, images))
         else:
-            # The event loop would stand still for too long.
+            # A large number runs in a thread, since it would block the event loop for too long.
             pixels = np.stack([image.pixels for image in images])
             shown = [image.shown for image in images]
             detections = await self.run(partial(self.detector.detect, pixels, shown))

@@ -1,4 +1,4 @@
-"""A judgement as clients see it: the fields of an answer, and of an access line."""
+"""Converts a judgement to the JSON fields of a response, and to the fields of an access log line."""
 
 import base64
 import math

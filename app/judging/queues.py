@@ -1,4 +1,4 @@
-"""Where work waits: for a thread, or for the network; and the watch over clients that went away."""
+"""Thread pools with cancellable queues, the queue that batches images for the network, and client disconnects."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -20,10 +20,10 @@ _LONGEST_SECONDS = 0.005
 
 
 class Lane:
-    """A fixed number of threads, and a first-come queue that lives in the event loop.
+    """A fixed number of threads, with a first-in, first-out queue in the event loop.
 
-    Not the executor's own queue: what is cancelled there stays, with the upload that it holds, until a thread comes
-    round to it. Here a caller that stops waiting leaves nothing behind.
+    The executor's own queue is not used: there, a cancelled work item, and the upload it references, stays in memory
+    until a thread gets to it. Here a caller that is cancelled while it waits leaves nothing behind.
     """
 
     def __init__(self, name: str, threads: int) -> None:
@@ -43,7 +43,7 @@ class Lane:
             self._free.release()
             raise
         running.add_done_callback(lambda _: self._free.release())
-        # Shielded, for a cancelled future counts as done and would give the place away while the thread still works.
+        # Shielded: cancelling the future would mark it as done, and release the slot while its thread is still busy.
         return await asyncio.shield(running)
 
     def close(self) -> None:
@@ -52,13 +52,13 @@ class Lane:
 
 
 class Patience:
-    """How long one request waits for its threads: until its deadline, and while its client is there."""
+    """Runs a request's work in threads until the request's deadline passes or its client disconnects."""
 
     def __init__(self, seconds: float, receive: Receive) -> None:
         """
         Args:
-            seconds: From now on.
-            receive: The request's, with its body read to the end.
+            seconds: Time until the deadline, from now.
+            receive: The request's ASGI receive; its body must have been read completely.
         """
         self._seconds = seconds
         self._receive = receive
@@ -79,12 +79,12 @@ class Patience:
 
 
 class DetectionQueue:
-    """Images that wait for one detector, and go through its network together.
+    """Collects images for one detector and runs them through its network as a batch.
 
-    Most of what a network of this size takes is reading its weights from memory, once for all images (what that gives:
-    benchmarks/serving.md). Each row has the same bits as it would have alone. There is no timer: the queue is
-    judged as soon as a turn of the event loop brings no further image, so that an image alone waits for one idle turn;
-    or when the first has waited for `_LONGEST_SECONDS`, since a turn may hold a decode.
+    A network of this size spends most of its time reading weights from memory, and a batch reads them only once
+    (measured in benchmarks/serving.md). The results are bit-identical to those of single images. There is no timer: a
+    batch starts after an iteration of the event loop that adds no image, so that a single image waits for one iteration
+    only. It also starts if it is full, or if its first image has waited for `_LONGEST_SECONDS`.
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -119,7 +119,7 @@ class DetectionQueue:
             pixels, shown = zip(*(image for image, _ in wanted), strict=True)
             found = self.detector.detect(np.stack(pixels), shown)
             results = list(zip(wanted, found, strict=True))
-        except Exception as error:  # whatever it is, each caller's request fails with it, and nobody waits for ever
+        except Exception as error:  # fail every request of the batch; otherwise their futures would never complete
             for _, detection in wanted:
                 failure = RuntimeError("The network failed.")
                 failure.__cause__ = error
@@ -131,13 +131,13 @@ class DetectionQueue:
 
 @asynccontextmanager
 async def while_connected(receive: Receive) -> AsyncIterator[None]:
-    """Gives up what happens inside as soon as the client is gone: nobody would read the answer.
+    """Cancels the body of the `async with` block as soon as the client disconnects.
 
     Args:
-        receive: The request's, with its body read to the end.
+        receive: The request's ASGI receive; its body must have been read completely.
 
     Raises:
-        ClientDisconnect: In place of the cancellation inside.
+        ClientDisconnect: The client disconnected.
     """
     task = asyncio.current_task()
     assert task is not None

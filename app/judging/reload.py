@@ -1,4 +1,4 @@
-"""A new artifact without a restart: loaded aside, verified, warmed up, and swapped in at once."""
+"""Loads a new artifact without a restart: it is verified and warmed up in a thread, and then replaces the old one."""
 
 import asyncio
 import logging
@@ -55,7 +55,7 @@ class Reloader:
         self._again = False
 
     def __call__(self) -> None:
-        """Starts a reload, or another one after that which runs: the folder may have changed since it began."""
+        """Starts a reload. If one is running, another follows it, since the folder may have changed meanwhile."""
         if self._loading is not None and not self._loading.done():
             self._again = True
             return

@@ -3,8 +3,8 @@
     2026-01-31/019a3f5c7d21-5f0c9a7be1d24433.png
     2026-01-31/019a3f5c7d21-5f0c9a7be1d24433.json
 
-Every file is written under another name and renamed, the JSON file last: what has one is whole, whenever the process
-is killed. Several processes write to one folder, one after another (`locked`).
+Files are written under a temporary name and renamed, and the JSON file is written last. So an image with a JSON file is
+complete, even if the process was killed. Several processes may write to one folder; `locked` serialises them.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _FORMAT = re.compile(r"[a-z0-9]{1,8}")
 _LOCK = ".lock"
 _UNFINISHED = ".unfinished-"
-# What is unfinished for longer belongs to a process that is gone.
+# An unfinished file that is older belongs to a process that was killed.
 _ABANDONED_SECONDS = 60.0
 
 
@@ -112,7 +112,7 @@ class KeptFolder:
             raise NotKept("No image is kept under this id.") from error
 
     def label(self, kept_id: str, label: Label | None) -> Kept:
-        """Says what an image is, in its JSON file; call it `locked`.
+        """Writes a person's label into the JSON file of an image. The caller must hold `locked`.
 
         Raises:
             NotKept: There is no such image.
@@ -164,7 +164,7 @@ class KeptFolder:
             return []
 
     def _file(self, kept_id: str, suffix: str) -> Path:
-        # Whatever comes here from a client has been an id, or is none.
+        # Checked so that no client can make this return a path outside of the folder.
         if not ID.fullmatch(kept_id) or not _FORMAT.fullmatch(suffix):
             raise NotKept("This is not the id of a kept image.")
         return self.path / day_of(kept_id) / f"{kept_id}.{suffix}"

@@ -1,7 +1,7 @@
-"""What is kept, for questions: an SQLite file in the folder, made anew from the JSON files whenever it is missing.
+"""An index of the kept images: an SQLite file in the folder, rebuilt from the JSON files if it is missing.
 
-Every process that serves has it open. The JSON files are what counts; where the file cannot be made (a read-only
-folder), each process keeps an index of its own in memory.
+All serving processes share it. The JSON files are authoritative. If the file cannot be created, as in a read-only
+folder, each process has its own index in memory.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from app.errors import NotKept
 from app.keeping.folder import KeptFolder, encode
 from app.keeping.record import Kept, Label
 
-# A later form of it gets another name.
+# The number changes with the schema.
 _NAME = "index-1.sqlite"
 _BUSY_SECONDS = 10
 _AT_ONCE = 1000
@@ -41,7 +41,7 @@ INSERT INTO total SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM total);
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which kept images are asked for; None asks nothing.
+    """A filter for kept images. A field that is None does not restrict the result.
 
     Attributes:
         is_anomaly: The verdict.
@@ -80,7 +80,7 @@ class Filter:
 
 
 class Cell(NamedTuple):
-    """Images of the random sample that have all of this in common."""
+    """A group of images of the random sample with the same verdict, sampling probability and label, and its size."""
 
     is_anomaly: bool
     probability: float

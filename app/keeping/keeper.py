@@ -29,7 +29,7 @@ _MOST_WAITING = 256
 _MOST_WAITING_BYTES = 32 * 2**20
 # At the end what waits is still written, if the disk is quick enough.
 _CLOSE_SECONDS = 5.0
-# A disk that is full stays full for a while: one line in this time says so.
+# Errors are logged at most once in this time, since a full disk makes every write fail.
 _SILENCE_SECONDS = 60.0
 
 
@@ -53,7 +53,7 @@ class Offer:
 
 
 class Keeper:
-    """Keeps what it is offered, and fails nobody.
+    """Writes the images it is offered to the store. Errors are logged and counted, and never reach the caller.
 
     Attributes:
         store: Where images are kept.

@@ -1,12 +1,11 @@
 """The live false-positive rate and detection rate, from the labelled part of the random sample.
 
-Refused images alone cannot tell them: how often normal images are refused takes the normal images that passed, and how
-many anomalies are found takes those that passed. The random sample has both, in the proportions of the traffic.
+The refused images alone are not enough: for the false-positive rate one also needs the normal images that passed, and
+for the detection rate the anomalies that passed. The random sample contains both, in the proportions of the traffic.
 
-Each labelled image stands for 1 / (probability of being drawn) images, and for those of the sample with the same
-verdict that nobody has labelled: whoever labels refused images first does not distort the rates. Intervals are those of
-Clopper and Pearson for the number of images that carries as much information (Kish, "Survey Sampling", 1965): with
-equal weights the number of images itself.
+Each labelled image is weighted by 1 / (its sampling probability), and by the ratio of sampled to labelled images with
+its verdict, so that labelling the refused images first does not bias the rates. The intervals are Clopper-Pearson
+intervals for the effective sample size (Kish, "Survey Sampling", 1965): for equal weights, the number of images.
 """
 
 import math
@@ -19,7 +18,8 @@ from pydantic import BaseModel, Field
 from app.detection.intervals import share_interval
 from app.keeping.index import Cell
 
-# A false-positive rate is useful when it excludes twice the promise, detection when it is known to ten points.
+# An estimate is useful if the interval of the false-positive rate excludes twice the promised rate, and if the
+# detection rate is known to about ten percentage points.
 _USEFUL_FACTOR = 2.0
 _USEFUL_DETECTION_IMAGES = 100
 
@@ -111,7 +111,7 @@ def _rate(weighed: Sequence[_Weighed], unknown: bool, useful: int) -> LiveRate:
     trials = _effective(weighed)
     hits = _effective([one for one in weighed if one.refused])
     misses = _effective([one for one in weighed if not one.refused])
-    # Few hits that stand for many say no more than those few, however many images stand beside them.
+    # A few hits with large weights carry no more information than their own effective number, so it limits the trials.
     if hits:
         trials = min(trials, hits / share)
     if misses:

@@ -62,7 +62,7 @@ class Kept(BaseModel):
 
     @property
     def judged_by(self) -> str:
-        """The artifact and its rate: rates are only those of images with one of these in common."""
+        """Identifies the artifact and its target rate. Rates are estimated only from images with the same value."""
         return judged_by(self.model.version, self.target_false_positive_rate)
 
     @property

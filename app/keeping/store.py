@@ -33,14 +33,14 @@ class KeptStore:
 
     @property
     def index(self) -> KeptIndex:
-        """Opened when it is first asked for, which takes a second for a hundred thousand images without an index."""
+        """The index, opened on first use. Building a missing index takes about a second for 100,000 images."""
         with self._opening:
             if self._index is None:
                 self._index = KeptIndex(self.folder)
             return self._index
 
     def add(self, record: Kept, content: bytes) -> bool:
-        """Keeps one image, and forgets others where that takes room: the oldest without a label first.
+        """Stores one image. If there is not enough room, older images are deleted, those without a label first.
 
         Returns:
             Whether it is kept; an image larger than all that may be kept is not.

@@ -1,7 +1,7 @@
-"""`python -m app score --engine ray`: the same rows by Ray Data, on one machine or on many, into a folder of Parquet.
+"""`python -m app score --engine ray`: scores files with Ray Data, on one or many machines, into a folder of Parquet.
 
-Ray spreads the work and repeats what a lost machine had in hand; here stand only what is still to be scored, and the
-scoring. Imported when it is asked for: the service needs neither Ray nor Arrow.
+Ray distributes the batches and repeats those of a machine that is lost. This module finds the files that have no row
+yet, and scores batches. It is imported only on request, since the service needs neither Ray nor Arrow.
 """
 
 import math
@@ -31,17 +31,17 @@ import ray
 from ray.data import ActorPoolStrategy
 from ray.exceptions import RayError
 
-# What is scored at once, repeated after a loss, and written as one Parquet file: seconds of work for small images, and
-# ten million of them are five thousand Parquet files.
+# The files of one batch, which is scored by one actor, repeated if a machine is lost, and written as one Parquet file.
+# For small images it is a few seconds of work; ten million images give five thousand Parquet files.
 _BATCH_FILES = 2048
-# Read at the same time from anything but a disk, of which each file takes two round trips.
+# Concurrent reads from an object store, where each file takes two round trips. Local files are read one by one.
 _READS_AHEAD = 16
 
 _AGAIN = "The same command goes on after the rows that are written."
 
 
 class ScoringActor:
-    """One process on one core of the cluster, with a detector of its own; the artifact comes with it."""
+    """A process on one core of the cluster, with its own detector. It gets the artifact as an argument, not by path."""
 
     def __init__(self, artifact: Artifact, settings: Settings, source: Location, folder: str, output: RowFiles) -> None:
         self._scorer = Scorer(artifact, settings)
@@ -83,16 +83,17 @@ class ScoringActor:
 
 
 def score_with_ray(settings: Settings, source: str, output: str, actors: int | None, fail_on_anomaly: bool) -> int:
-    """Scores what OUTPUT has no row of yet.
+    """Scores the files of INPUT that have no row in OUTPUT yet.
 
-    Joins the cluster that RAY_ADDRESS names or that runs on this machine, or makes this machine one meanwhile.
+    Connects to the cluster that RAY_ADDRESS names or that runs on this machine; otherwise starts a local one for the
+    time of the run.
 
     Args:
         settings: Artifact and limits; the actors get both, and need no copy of the artifact's folder.
         source: File, folder or URL to read.
-        output: Folder or URL for Parquet files; of one run at a time.
-        actors: At most so many; by default one for each core of the cluster.
-        fail_on_anomaly: As for `app.offline.local.Tally.exit_code`, of all rows in OUTPUT.
+        output: Folder or URL for Parquet files. Only one run at a time may write to it.
+        actors: Number of actors; by default one for each core of the cluster.
+        fail_on_anomaly: See `app.offline.local.Tally.exit_code`. All rows in OUTPUT count, not only the new ones.
 
     Raises:
         ArtifactError: The artifact cannot be used.
@@ -133,7 +134,10 @@ def _open(source: str, output: str, about: dict[str, object]) -> tuple[Location,
 
 
 def _missing(origin: Location, files: RowFiles, tally: Tally) -> pa.ChunkedArray:
-    """Of the files in `origin` those that have no row, as bytes: a name may be anything. Rows are counted."""
+    """Returns the files in `origin` that have no row yet, and adds the existing rows to the tally.
+
+    The names are bytes, since a file name need not be valid UTF-8.
+    """
     names = origin.files()
     found, rows = [], []
     while chunk := list(islice(names, _BATCH_FILES)):  # Arrow takes a fraction of what Python's strings take
@@ -141,7 +145,7 @@ def _missing(origin: Location, files: RowFiles, tally: Tally) -> pa.ChunkedArray
         rows.append(pa.array([printable(name) for name in chunk], pa.string()))
     if pc.count_distinct(pa.chunked_array(rows, pa.string())).as_py() < sum(map(len, rows)):
         raise ScoringError(f"Two files in {origin.name} have names that look the same in rows: rename one of them.")
-    # Last, so that an earlier run that was killed has had time to end on every machine.
+    # Read last, so that the actors of an earlier run that was killed have had time to stop.
     written = files.written()
     _count(written, tally)
     known = pc.is_in(pa.chunked_array(rows, pa.string()), value_set=written["path"])

@@ -60,7 +60,9 @@ class Tally:
         self.problems += row.error is not None
 
     def exit_code(self, fail_on_anomaly: bool) -> int:
-        """`SCORED` if any file was; `ANOMALOUS`, if that is asked for, unless all of them are normal images."""
+        """Returns `ANOMALOUS` if `fail_on_anomaly` is set and not every file is a normal image; else `SCORED` if at
+        least one file was judged, or `FAILED`.
+        """
         if fail_on_anomaly and self.anomalies + self.problems:
             return ANOMALOUS
         return SCORED if self.files > self.problems else FAILED
@@ -127,7 +129,7 @@ def find_files(paths: Iterable[str], leave_out: Path | None = None) -> Iterator[
 
 
 def score_files(artifact: Artifact, settings: Settings, files: Iterable[str], workers: int) -> Generator[Row]:
-    """Rows in the order of `files`, of which no more are drawn than the workers have use for.
+    """Yields a row for each file, in order. `files` is consumed lazily, only a few chunks ahead of the workers.
 
     Raises:
         BrokenProcessPool: A worker process died.
@@ -148,7 +150,7 @@ def _scored(scorers: Sequence[Scorer], paths: list[str]) -> list[Scored]:
 
 
 def _progress(options: ScoreOptions, done: int) -> tqdm:
-    """A bar on standard error; none where nobody looks, or where the rows themselves run over the same terminal."""
+    """Returns a progress bar on standard error, hidden if that is no terminal or if the rows are printed there."""
     shown = sys.stderr.isatty() and not (options.output is None and sys.stdout.isatty())
     total = sum(1 for _ in find_files(options.paths, options.output)) if shown else None
     return tqdm(total=total, initial=done, unit="file", file=sys.stderr, disable=not shown)

@@ -18,10 +18,10 @@ class Location:
     """A file or folder that every machine of the cluster reaches under the same name.
 
     Attributes:
-        filesystem: Arrow's; it travels to other machines with what it was configured by.
-        path: Within the file system; absolute on a disk.
-        prefix: What the names of files have in front of their path: nothing on a disk, else of the URL, no credentials.
-        name: As it was given, without credentials and options; on a disk the names of files begin with it.
+        filesystem: Arrow's file system. It is pickled with its configuration when it is sent to other machines.
+        path: The path within the file system; absolute on a disk.
+        prefix: The scheme and host of the URL, without credentials, which precede the path in file names; "" on a disk.
+        name: The location as the user gave it, without credentials and options. On a disk, file names begin with it.
     """
 
     filesystem: Any
@@ -60,16 +60,17 @@ class Location:
         return bool(self.filesystem.type_name == "local")
 
     def contains(self, other: "Location") -> bool:
-        """Whether this is a folder in which the other one is, or the same."""
+        """Whether the other location is this one, or lies inside it."""
         if self.prefix != other.prefix or not self.filesystem.equals(other.filesystem):
             return False
         resolve = os.path.realpath if self.is_on_disk else str
         return f"{resolve(other.path)}/".startswith(f"{resolve(self.path).rstrip('/')}/")
 
     def check(self) -> None:
-        """
+        """Checks that the location exists.
+
         Raises:
-            ScoringError: There is nothing, or nobody who could tell.
+            ScoringError: It does not exist, or the file system cannot be reached.
         """
         try:
             found = self.filesystem.get_file_info(self.path)
@@ -79,7 +80,7 @@ class Location:
             raise ScoringError(f"There is no file or folder {self.name}.")
 
     def files(self) -> Iterator[str]:
-        """Names of all files, but of hidden ones and of those in hidden folders (a leading dot), as `find_files`.
+        """Yields the names of all files, except hidden ones and those in hidden folders (a leading dot).
 
         Raises:
             ScoringError: They cannot be listed.

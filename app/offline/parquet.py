@@ -1,4 +1,4 @@
-"""OUTPUT of `--engine ray`: a folder of Parquet files with the columns of `Row`, each of them whole or not there."""
+"""Reads and writes OUTPUT of `--engine ray`: a folder of Parquet files with the columns of `Row`, each atomic."""
 
 import json
 import re
@@ -29,18 +29,18 @@ SCHEMA = pa.schema(
         "detail": pa.string(),
     }
 )
-# What the rows were scored with. Names that begin with _ are no data to any reader of Parquet folders.
+# Records what the rows were scored with. Readers of Parquet folders ignore names that begin with an underscore.
 _ABOUT = "_imagegate.json"
-# Only what was written here is ever removed from here.
+# Names of the files that this module writes; it never removes any others.
 _ROWS = re.compile(r"[0-9a-f]{32}\.parquet")
 _UNFINISHED = re.compile(rf"\.({_ROWS.pattern}|{re.escape(_ABOUT)})-[0-9a-f]{{32}}\.tmp")
-# Enough to hide the way to an object store.
+# Concurrent reads, to hide the latency of an object store.
 _READERS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class RowFiles:
-    """Written by many machines, of one run at a time.
+    """The Parquet files of one OUTPUT folder. Many machines may write to it, but only for one run at a time.
 
     Attributes:
         location: The folder.
@@ -49,10 +49,10 @@ class RowFiles:
     location: Location
 
     def claim(self, about: dict[str, Any]) -> None:
-        """Makes the folder, or goes on with what an earlier run left in it.
+        """Creates the folder, or continues in one that an earlier run has left.
 
         Args:
-            about: What rows depend on beside the files; all rows of a folder have it in common.
+            about: What the rows depend on besides the files, such as the model. It must be the same for all rows.
 
         Raises:
             ScoringError: It cannot be written, holds other things, or rows that depend on something else.
@@ -74,10 +74,10 @@ class RowFiles:
             raise ScoringError(f"{self.location.name} cannot be written: {error}.") from error
 
     def written(self) -> pa.Table:
-        """`path`, `is_anomaly` and `error` of the rows that need not be scored again.
+        """Returns `path`, `is_anomaly` and `error` of the rows that need not be scored again, and removes the others.
 
-        A file that is damaged is removed, and rows of files that could not be read are taken out: whatever kept them
-        from being read, such as a disk that was not mounted, may be mended by now.
+        Damaged Parquet files are deleted. Rows of images that could not be read are removed from their files, so that
+        they are scored again: the cause, such as a disk that was not mounted, may be gone.
 
         Raises:
             ScoringError: Something cannot be read.
@@ -96,7 +96,8 @@ class RowFiles:
         Raises:
             OSError: It could not be done.
         """
-        # A machine that is taken for lost may still write what another one does in its place: under the same name.
+        # The name depends on the paths only: if a machine that was taken for lost still writes its batch, it overwrites
+        # the same file as its replacement.
         digest = sha256(json.dumps(rows["path"].to_pylist()).encode())
         self._write(f"{digest.hexdigest()[:32]}.parquet", rows)
 

@@ -85,11 +85,11 @@ class Scorer:
 
         Args:
             paths: In the order of the rows.
-            read: Gives a file's content, and raises OSError if it cannot; by default from the local disk. Whoever
-                reads elsewhere need not look at the size: a content that is too large gives the row it should.
+            read: Returns a file's content, or raises OSError. By default, files are read from the local disk. The size
+                is checked here, so `read` need not check it.
 
         Returns:
-            One row a path. No file, however bad, raises.
+            One row for each path. Problems with a file are reported in its row, not raised.
         """
         return [one if isinstance(one, Row) else self._row(*one) for one in self._detect(paths, read)]
 
@@ -155,7 +155,7 @@ class Scorer:
     def _read_local(self, path: str) -> bytes:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
-            os.listdir(path)  # says why, where it cannot be
+            os.listdir(path)  # for an unreadable folder, this raises the OSError with the reason
         if not stat.S_ISREG(status.st_mode):
             raise OSError("Not a regular file")  # opening a pipe would wait for a writer
         if status.st_size > self._max_bytes:

@@ -8,10 +8,10 @@ from app.errors import MalformedRequest, UnsupportedFormat
 
 
 def decode_base64(text: Any) -> bytes:
-    """Strict base64, with or without line breaks: what lenient readers would each read in their way is refused.
+    """Decodes base64, with or without line breaks. Anything that lenient decoders might decode differently is refused.
 
     Raises:
-        MalformedRequest: It is not that.
+        MalformedRequest: The value is not a string of strict base64.
     """
     if not isinstance(text, str):
         raise MalformedRequest("An image in JSON is a string of base64.")
@@ -39,6 +39,6 @@ def decode_image_text(text: str) -> bytes:
 
 
 def text_of(data: bytes, written_before: str) -> str:
-    """A PNG file as text in the way of what it replaces: base64, in a `data:` URL if that was one."""
+    """Encodes a PNG file as base64, or as a `data:` URL if the text that it replaces is one."""
     text = base64.b64encode(data).decode()
     return f"data:image/png;base64,{text}" if written_before[:5].lower() == "data:" else text

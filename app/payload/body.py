@@ -1,4 +1,4 @@
-"""Request bodies: read within a size and a time, held within a budget, multipart taken apart in memory."""
+"""Reads request bodies, with limits on the size and the time of each, and on the memory of all together."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from app.payload.allocator import return_free_pages
 from app.settings import Settings
 from app.telemetry.tracing import traced
 
-# After this much was held at once, freed pieces of bodies are worth the time that returning them takes.
+# If bodies have taken this much memory at once, free pages are returned to the system when the last one is released.
 _BURST_BYTES = 16 * 2**20
-# No length that is accepted has more digits, and int() refuses thousands of them with an error of its own.
+# Longer Content-Length values are not parsed: they exceed any limit, and int() raises ValueError beyond 4300 digits.
 _MAX_LENGTH_DIGITS = 15
 
 
 class BodyReader:
-    """Reads the bodies of one app's requests, and knows how many bytes they hold together at this moment."""
+    """Reads the bodies of one app's requests, and tracks how many bytes they take together."""
 
     def __init__(self, settings: Settings, observe_bytes: Callable[[float], None] = lambda size: None) -> None:
         """
@@ -37,7 +37,7 @@ class BodyReader:
         self._most_buffered_bytes = 0
 
     def hold(self) -> "BodyReservation":
-        """For as long as a request needs its body, in a `with`; at the end its bytes go back to the budget."""
+        """Returns a context manager for as long as a request needs its body; at its end the bytes are released."""
         return BodyReservation(self)
 
     @traced("read body")
@@ -84,7 +84,10 @@ class BodyReader:
         return body.getvalue()
 
     def give_back(self, size: int) -> None:
-        """Takes back what a request held; `BodyReservation` calls it."""
+        """Releases the bytes of one request, and reports their number to `observe_bytes`. `BodyReservation` calls it.
+
+        After a burst, when no body is left, free memory is returned to the system.
+        """
         self.buffered_bytes -= size
         if self.buffered_bytes == 0 and self._most_buffered_bytes > _BURST_BYTES:
             self._most_buffered_bytes = 0

@@ -1,4 +1,4 @@
-"""One request on its way to a classifier, taken apart: what is judged, and what it takes to write it again."""
+"""Parses a request to a classifier: finds its images, and keeps what is needed to write the request again."""
 
 from dataclasses import dataclass
 from urllib.parse import unquote_plus
@@ -14,10 +14,12 @@ from app.payload.request_images import find_images
 
 @dataclass(frozen=True, slots=True)
 class ClassifierRequest:
-    """A request whose images are found.
+    """A parsed request.
 
     Attributes:
-        body: None if it is empty.
+        images: The images in it.
+        query: The parsed query.
+        body: The parsed body; None if it is empty.
     """
 
     images: Images
@@ -31,12 +33,12 @@ def take_apart(
     """Finds the images of a request.
 
     Args:
-        places: Where they are.
-        headers: Those that the classifier will see.
-        path: That the classifier will see, percent-encoded.
-        query: Without the question mark.
-        body: Whole; may be empty.
-        judges_bytes: Whether the classifier gets the bytes of the images as they are.
+        places: The settings GATE_IMAGE_AT and GATE_UNJUDGED.
+        headers: The headers that the classifier will get.
+        path: The path that the classifier will get, percent-encoded.
+        query: The query, without the question mark.
+        body: The whole body; may be empty.
+        judges_bytes: Whether the classifier gets the image files unchanged; then data after their end is refused.
 
     Raises:
         Refusal: It is broken, may be read in two ways, or holds something that cannot be judged; 4xx always.

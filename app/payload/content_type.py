@@ -1,4 +1,4 @@
-"""The Content-Type of a request or of a part, read so that no other reader can take it for something else."""
+"""Parses the Content-Type of a request or a form part, and refuses values that parsers read differently."""
 
 import re
 from typing import NamedTuple
@@ -51,7 +51,7 @@ def read_content_type(headers: Headers) -> ContentType:
 
 
 def parse_content_type(value: str, name: str) -> ContentType:
-    """Parses one value; `name` says in refusals whose it is. Raises what `read_content_type` raises."""
+    """Parses a Content-Type value. `name` is its description in refusals. Raises the errors of `read_content_type`."""
     plain_form = _PLAIN_FORM.fullmatch(value)
     if plain_form:
         return ContentType(FORM, {"boundary": plain_form[1]})

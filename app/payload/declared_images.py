@@ -1,4 +1,4 @@
-"""Finds the images of a classifier's request where GATE_IMAGE_AT says that they are; nothing else is looked at."""
+"""Finds the images of a request at the places that GATE_IMAGE_AT declares. The rest of the body is not searched."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +23,7 @@ def find_declared(places: Places, query: UrlForm, body: ParsedBody) -> Images:
     """Takes the images from the declared places of one request.
 
     Args:
-        query: Its fields, none of which may plainly be an image: some classifiers prefer them to a body.
+        query: The query's fields. An image in one of them is refused, since some classifiers prefer the query.
 
     Returns:
         At least one image.
@@ -89,9 +89,9 @@ def _add_fields(found: Images, place: FormPlace, form: UrlForm) -> None:
 
 
 def _matches(container: Any, key: Any, keys: tuple[str | None, ...], path: str) -> Iterator[tuple[Any, Any, str]]:
-    """Every place that a pointer leads to: container, key in it, and name.
+    """Yields every value that a pointer matches, as its container, its key in the container, and its path.
 
-    Keys are compared as careless readers do: one that is not the pointer's own, but looks like it, is judged too.
+    Keys are compared without case, and after Unicode normalisation, because some JSON readers treat such keys as equal.
     """
     value = container[key]
     if not keys:

@@ -79,7 +79,7 @@ class Images:
     def check_ends(self) -> None:
         """
         Raises:
-            MalformedRequest: Something stands behind the end of an image, where readers differ in whether they see it.
+            MalformedRequest: Data follows the end of an image; some readers would use it and others would not.
             UndecodableImage: An image has no end.
         """
         for one in self.found:

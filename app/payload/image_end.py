@@ -1,19 +1,18 @@
-"""Where an image file ends: what stands behind it is seen by one reader and not by another."""
+"""Finds the end of an image file, to refuse data after it, which some readers use and others ignore."""
 
 import struct
 
 from app.errors import MalformedRequest, UndecodableImage
 
-# As many as `app.detection.image_headers` accepts.
+# The most chunks, segments or blocks that are walked through; more than `app.detection.image_headers` accepts.
 _MAX_BLOCKS = 2**15
 
 
 def check_image_end(data: bytes) -> None:
-    """Returns if nothing stands behind the image's end. A file of a format that is not accepted passes: it is refused
-    by whoever opens it.
+    """Raises if data follows the end of an image. Only PNG, JPEG, GIF, WebP and BMP are checked; other files pass.
 
     Raises:
-        MalformedRequest: Something does.
+        MalformedRequest: Data follows the end.
         UndecodableImage: The end cannot be found.
     """
     try:
@@ -53,7 +52,7 @@ def _png_end(data: bytes) -> int:
 
 
 def _jpeg_end(data: bytes) -> int:
-    """Behind the first end marker among the pixels; within those, and within tables, its two bytes do not occur."""
+    """Returns the position after the first end marker that follows a scan. Entropy-coded data cannot contain it."""
     position = 2
     for _ in range(_MAX_BLOCKS):
         if data[position] != 0xFF:

@@ -1,4 +1,4 @@
-"""JSON from a stranger: one meaning only, and bounded, so that gate and classifier cannot read it differently."""
+"""Parses untrusted JSON strictly, so that the gate and the classifier cannot read the same document differently."""
 
 import json
 import unicodedata
@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 from app.errors import MalformedRequest, TooManyBytes
 
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
-# A number in JSON takes two bytes, in memory thirty. A thousand images of 784 pixels fit.
+# Two bytes of JSON may become a Python number of thirty bytes, so the number of commas is limited before parsing. A
+# thousand images of 784 pixels are accepted.
 _MAX_VALUES = 1_000_000
 
 
@@ -61,7 +62,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def folded(name: str) -> str:
-    """The same for names that some reader takes for one."""
+    """Normalises a name, so that names that some readers treat as the same become equal."""
     return name.casefold() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
 
 

@@ -1,7 +1,7 @@
-"""Takes multipart/form-data apart, in memory, so strictly that every other reader finds the same parts.
+"""Parses multipart/form-data in memory, so strictly that every other parser finds the same parts.
 
-Delimiters are found by `bytes.find`: python-multipart walks a body byte by byte where it is not what it expects, and
-accepts much that other readers take differently.
+python-multipart is not used: on unexpected input it walks byte by byte, and it accepts forms that other parsers read
+differently. Delimiters are found with `bytes.find`.
 """
 
 import re
@@ -14,7 +14,7 @@ from app.payload.base64_text import text_of
 from app.payload.content_type import FORM, ContentType, any_boundary, parse_content_type, plain_boundary
 
 _MAX_PARTS = 1000
-# Of one part. No client sends more than four fields; a file name may be long.
+# Limits for the header of one part. Clients send at most four fields, but a file name may be long.
 _MAX_HEADER_BYTES = 8 * 2**10
 _MAX_HEADER_LINES = 16
 
@@ -22,11 +22,12 @@ _WORD = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _FIELD = re.compile(rb"(" + _WORD + rb"):[ \t]*([^\0\r\n]*?)[ \t]*")
 _IS_FORM_DATA = re.compile(rb"form-data[ \t]*(?=;|$)", re.IGNORECASE)
 _PARAMETER = re.compile(rb';[ \t]*(?:(%b)=(?:"([^"\\]*)"|(%b))[ \t]*(?=;|$)|$)' % (_WORD, _WORD))
-# With backslashes before quotes: Go's and older curl's way, which other readers take for the end of the name.
+# Allows backslash-escaped quotes, as Go and older versions of curl write them. Other parsers end the value at such a
+# quote, so this pattern is only used for forms that are not forwarded.
 _ESCAPED_PARAMETER = re.compile(
     rb';[ \t]*(?:(%b)=(?:"((?:[^"\\]|\\.)*)"|(%b))[ \t]*(?=;|$)|$)' % (_WORD, _WORD), re.DOTALL
 )
-# How nearly every client writes a part's header, with nothing in it that any reader takes in another way: read at once.
+# Fast path: the header as nearly every client writes it, and that all parsers read alike.
 _ORDINARY_HEADER = re.compile(
     rb'Content-Disposition: form-data; name="([\w .-]+)"(?:; filename="([\w .-]+)")?'
     rb"(?:\r\nContent-Type: ([a-z]+/[a-z0-9.-]+))?",
@@ -44,10 +45,11 @@ class Part:
     """One part of a multipart body.
 
     Attributes:
-        name: Of its form field.
-        file_name: The client's word, for a classifier alone; "" without one.
-        content_type: As it is written; "" without one.
-        is_file: Whether it has a file name.
+        name: The name of the form field.
+        content: The value or the file.
+        is_file: Whether the part has a file name.
+        file_name: The file name as sent by the client, kept only to forward it; "" if there is none.
+        content_type: The Content-Type as sent; "" if there is none.
     """
 
     name: str
@@ -80,10 +82,10 @@ def is_multipart(headers: Headers) -> bool:
 
 
 def parse_multipart(headers: Headers, body: bytes) -> list[Part]:
-    """Takes the body of a request apart that only this service reads.
+    """Parses a form that is not forwarded to a classifier.
 
-    Unlike `parse_form`, it accepts line breaks in front, header fields that it does not know, and `filename*`: with
-    one reader alone, none of them is ambiguous.
+    It is less strict than `parse_form`: leading line breaks, unknown header fields and `filename*` are accepted, since
+    no other parser reads the form.
 
     Raises:
         MalformedRequest: No boundary, broken or unfinished parts, or too many of them.
@@ -97,13 +99,13 @@ def parse_multipart(headers: Headers, body: bytes) -> list[Part]:
 
 
 def parse_form(content_type: ContentType, body: bytes) -> list[Part]:
-    """Takes a form apart that a classifier will read too: what two readers could take differently is refused.
+    """Parses a form that is also forwarded to a classifier. Anything that parsers read differently is refused.
 
     Args:
-        content_type: Of the request; multipart/form-data with a boundary.
+        content_type: The request's, multipart/form-data with a boundary.
 
     Raises:
-        MalformedRequest: It is not exactly one way of writing its parts.
+        MalformedRequest: The form is broken, or can be read in more than one way.
         UnsupportedFormat: A part announces a charset other than UTF-8.
     """
     boundary = plain_boundary(content_type)
@@ -152,8 +154,8 @@ def _part(body: bytes, start: int, end: int, strict: bool) -> Part:
     """One part.
 
     Args:
-        start: Where the line break behind its delimiter stands, with which the header begins.
-        end: Where the line break in front of the next delimiter stands.
+        start: Position of the line break after the part's delimiter; the header follows it.
+        end: Position of the line break before the next delimiter.
     """
     header_end = body.find(b"\r\n\r\n", start, min(end, start + _MAX_HEADER_BYTES))
     if header_end < 0:
@@ -231,7 +233,7 @@ def _disposition(value: bytes, strict: bool) -> tuple[bytes, bytes | None]:
             continue
         name = parameter[1].lower()
         text = parameter[3] if parameter[2] is None else parameter[2]
-        # A reader that does not mind quotation marks would find another name in there.
+        # A parser that ignores quotation marks would find a second name inside the value.
         is_strange = name not in (b"name", b"filename") or b"name=" in text.lower()
         if name in values or (strict and is_strange) or name == b"name*":
             raise MalformedRequest("The Content-Disposition of a part has more than one name and one file name.")

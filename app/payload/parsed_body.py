@@ -1,4 +1,4 @@
-"""A request body as its content type says: each kind can be searched for images, and written again."""
+"""Parses a request body by its content type. Every kind can be searched for images and written again."""
 
 import re
 import struct
@@ -79,10 +79,10 @@ class Document:
 
 @dataclass(slots=True)
 class Inference:
-    """An Open Inference request whose tensors stand, in part or all, behind its JSON document.
+    """An Open Inference request with binary tensors, or a raw request.
 
     Attributes:
-        header_length: Of the JSON document as written; the header field that belongs to it.
+        header_length: Length of the JSON document for Inference-Header-Content-Length; set by `write`.
     """
 
     request: InferenceRequest

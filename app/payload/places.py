@@ -1,4 +1,4 @@
-"""Where a classifier's requests carry their images, as GATE_IMAGE_AT says, and which carry none (GATE_UNJUDGED)."""
+"""Parses GATE_IMAGE_AT, which says where requests carry their images, and GATE_UNJUDGED, which carry none."""
 
 import re
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class FormPlace:
         return f"form:{self.name}"
 
     def matches(self, name: str) -> bool:
-        """Whether some reader takes a field of this name for the place: PHP renames, and cuts at brackets."""
+        """Whether some reader takes a field of this name for the place: PHP renames fields, and cuts at `[`."""
         return _php_name(name) == _php_name(self.name)
 
 

@@ -1,7 +1,8 @@
-"""Finds every image in a classifier's own request, in whichever way it comes (`GATE_IMAGE_AT=auto`).
+"""Finds every image in a request to a classifier, wherever it is (`GATE_IMAGE_AT=auto`).
 
-Where an image could hide, the careful reading counts: a file of any field, a text under any key that images go by,
-base64 that begins like an image, tensors, the query. Whatever else the request carries has to be too small for one.
+Anything that a classifier might read as an image counts as one: form files under any name, text under common image
+keys, base64 that begins like an image, tensors, and the query. Everything else must be too small to be an image
+(`app.payload.unjudged`).
 """
 
 import re
@@ -29,7 +30,7 @@ from app.payload.tensors import (
 from app.payload.unjudged import MOST_DEPTH, Unjudged, is_address, may_begin_image
 from app.payload.url_form import decodings
 
-# Fields that hold an image, or its address, wherever classifiers have such a field; compared without case, "-" and "_".
+# Names of fields in which classifiers expect an image or its URL. Case, "-" and "_" are ignored in the comparison.
 _IMAGE_FIELDS = frozenset(
     {"image", "images", "img", "imgs", "file", "files", "picture", "photo", "b64", "base64", "imageb64", "imagebase64"}
     | {"imagebytes", "imagedata", "imageurl", "imageurls", "imageuri", "url", "uri", "src", "imagepath", "imagefile"}
@@ -37,7 +38,7 @@ _IMAGE_FIELDS = frozenset(
 _BASE64_BEGINNINGS = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGODdh", "R0lGODlh")  # PNG, JPEG, WebP, GIF
 _BMP_BEGINNING = re.compile(r"Qk[0-3][A-Za-z0-9+/\s]{70}")
 _MOST_PATH_CHARACTERS = 256
-# Their `parameters` and whatever else an input has are read as any other JSON.
+# The keys that an input of an Open Inference request may have; others are refused.
 INPUT_KEYS = frozenset(("name", "datatype", "shape", "data", "parameters"))
 # A tensor of as many values may be an image of 8x8 pixels.
 _LEAST_IMAGE_VALUES = 64
@@ -74,7 +75,7 @@ def find_images(path: str, query: UrlForm, body: ParsedBody | None) -> Images:
 
 
 class _Search:
-    """The images of one request, and an account of the rest."""
+    """Collects the images of one request, and checks that everything else in it is too small to be an image."""
 
     def __init__(self) -> None:
         self.found = Images()
@@ -143,7 +144,7 @@ class _Search:
             document.value = root[0]
 
     def _add_json(self, container: Any, key: Any, name: str, path: "_JsonPath", depth: int) -> None:
-        """Adds the value that stands in `container` under `key`; `name` is that of the field that it is in."""
+        """Searches the value `container[key]`; `name` is the name of the field that holds it."""
         value = container[key]
         if depth > MOST_DEPTH:
             raise MalformedRequest("The JSON document is nested too deeply.")
@@ -169,7 +170,7 @@ class _Search:
             self._rest.add_value(value, str(path))
 
     def _add_image_text(self, text: str, name: str, place: str, replace: Replace) -> bool:
-        """Adds the image that a text is; returns whether it is, or has to be, one."""
+        """Adds a text as an image if it looks like one or is in an image field. Returns whether it was added."""
         if text[:5].lower() != "data:" and not _is_base64_image(text):
             if not _is_image_field(name):
                 return False
@@ -259,7 +260,10 @@ def _is_image_field(name: str) -> bool:
 
 
 def _text(content: bytes) -> str | None:
-    """None for what is no text: no image format that is accepted begins with text and goes on without a zero byte."""
+    """Decodes a part as UTF-8 text, or returns None if it is binary, that is, if it is not UTF-8 or has a zero byte.
+
+    Files of every accepted image format are binary in this sense.
+    """
     try:
         return None if b"\0" in content else content.decode()
     except UnicodeDecodeError:

@@ -1,7 +1,8 @@
 """Open Inference Protocol request bodies, JSON and binary, and the images in their tensors.
 
-The binary extension puts tensors behind the JSON document, in the order of the inputs: little-endian, row-major, each
-as long as its `parameters.binary_data_size` says; a BYTES element stands behind its length in four bytes.
+With the binary extension, the tensor data follows the JSON document, in the order of the inputs, little-endian and
+row-major. `parameters.binary_data_size` is the length of each tensor. Each BYTES element is preceded by its length in
+four bytes.
 """
 
 import math
@@ -40,9 +41,8 @@ class Tensor:
 
     Attributes:
         shape: As the request gives it; every length is at least 0.
-        data: Encoded images or other byte strings for BYTES; the values, flat, for a datatype of numbers; for any
-            other datatype, None.
-        fields: The input as the JSON document has it; empty for a raw request, whose body is its one element.
+        data: Byte strings for BYTES, such as encoded images; a flat array for numeric datatypes; None for others.
+        fields: The input's JSON object; empty for a raw request, whose only element is the whole body.
     """
 
     name: str
@@ -104,10 +104,14 @@ def read_inference_request(headers: Headers, body: bytes) -> InferenceRequest:
 
 
 def parse_inference_request(document: Any, binary: bytes) -> InferenceRequest:
-    """As above, with the JSON document parsed already.
+    """Parses an inference request whose JSON document is already parsed.
 
     Args:
-        binary: What stands behind the document: the binary tensors, one after the other.
+        document: The parsed JSON document.
+        binary: The data after the document: the binary tensors, one after the other.
+
+    Raises:
+        MalformedRequest: It is not what the protocol describes, or sizes do not agree.
     """
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list) or not document["inputs"]:
         raise MalformedRequest("An inference request is a JSON object with a list of `inputs`.")

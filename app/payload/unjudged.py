@@ -1,7 +1,7 @@
-"""What a request carries beside the images that were found: none of it may be an image, or say where one is.
+"""Checks that the rest of a request, besides the images that were found, holds no image and no address of one.
 
-Nobody can tell every way of writing an image. So what is not judged has to be too short for one: texts of 256
-characters, a few numbers; and shorter texts are searched for the beginnings that images and addresses have.
+It is impossible to recognise every encoding of an image. Therefore content that is not judged must be too short for an
+image (texts of up to 256 characters, fewer than 64 numbers), and must not begin like an image or be an address.
 """
 
 import re
@@ -22,7 +22,7 @@ _HINT = "GATE_IMAGE_AT says where a classifier's image is; then the rest passes.
 _NUMBER = re.compile(r"\s*[+-]?[0-9.]+(?:e[+-]?[0-9]+)?\s*", re.IGNORECASE)
 _BLANK = re.compile(r"[\x00-\x20]+")
 _SCHEMES = "data|file|blob|cid|content|s3[an]?|gs|gcs|az|azure|abfss?|wasbs?|hdfs|ipfs|dav|nfs|smb|magnet"
-# In a text without its blanks, which some readers of addresses skip.
+# Applied after blanks are removed, since some URL parsers ignore them.
 _ADDRESS = re.compile(rf"://|(?:https?|ftps?|sftp|gopher):|^(?:{_SCHEMES}):|^//|^\\\\|^www\.", re.IGNORECASE)
 _HOST_AND_PATH = re.compile(r"\s*(?:[\w-]+\.)+(?:[a-z]{2,}|[0-9]{1,3})(?::[0-9]+)?[/?]\S*\s*", re.IGNORECASE)
 _IMAGE_PATH = re.compile(
@@ -40,7 +40,7 @@ _LEAST_IMAGE_CHARACTERS = 32
 
 
 class Unjudged:
-    """Keeps account of what one request carries beside its images, and refuses what could be one."""
+    """Counts the content of one request that is not judged, and refuses content that could be an image."""
 
     def __init__(self) -> None:
         self._characters = 0
@@ -113,7 +113,7 @@ def is_address(text: str) -> bool:
 
 
 def may_begin_image(text: str) -> bool:
-    """Whether a text has in it what images begin with, in base64, hex or as text."""
+    """Whether a text contains the beginning of an image file in base64 or hex, or begins like a text image format."""
     if _TEXT_BEGINNING.match(text):
         return True
     if len(text) < _LEAST_IMAGE_CHARACTERS:

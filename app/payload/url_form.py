@@ -1,4 +1,4 @@
-"""application/x-www-form-urlencoded bodies and queries, read so that no other reader finds other fields."""
+"""Parses application/x-www-form-urlencoded bodies, and refuses those that parsers read differently."""
 
 import re
 from urllib.parse import unquote, unquote_to_bytes
@@ -6,10 +6,11 @@ from urllib.parse import unquote, unquote_to_bytes
 from app.errors import MalformedRequest
 
 _MAX_FIELDS = 1000
-# What forms hold. Not ";", which older readers take for "&", and nothing that JSON cannot do without.
+# The characters of an encoded form. ";" is not among them, because older parsers treat it like "&"; nor are quotation
+# marks and braces, so that no JSON document passes as a form.
 _PLAIN = re.compile(r"[0-9A-Za-z%&=+*._~!'()/:,@$?\[\]-]*")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# Decoded as often as this, no text that anybody sends changes further.
+# The most decoding steps. No honest text is percent-encoded more often.
 _MOST_ENCODINGS = 5
 
 

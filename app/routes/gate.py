@@ -1,7 +1,8 @@
 """The routes that stand in front of a classifier: a proxy, Envoy's ext_authz, nginx's X-Accel-Redirect.
 
-A request passes if every image in it is normal. One without a body, of a method that changes nothing (GET, HEAD,
-OPTIONS), passes unjudged: it carries no image, and health checks, metadata and CORS pre-flights are such requests.
+A request passes if every image in it is normal; `passes` has the exceptions (shadow mode, fail_open). Requests that
+GATE_UNJUDGED names pass without being looked at. GET, HEAD and OPTIONS requests without a body pass unless their query
+holds an image: health checks, metadata requests and CORS preflights are of this kind.
 """
 
 import re
@@ -100,7 +101,7 @@ async def _forward(
 
 
 async def authorize(request: Request) -> Response:
-    """Envoy sends the original request here, and forwards it if the answer is 200. Never answers 5xx."""
+    """Answers Envoy's ext_authz check: 200 admits the request. Refusals with status 5xx are answered with 429."""
     settings: Settings = request.app.state.settings
     bodies: BodyReader = request.app.state.bodies
     path = _path_behind(b"/v1/authz", request)
@@ -122,7 +123,7 @@ def passes(decision: GateDecision, settings: Settings) -> bool:
 
 
 def _never_5xx(refusal: Refusal) -> Refusal:
-    """Returns the same refusal as /v1/authz sends it."""
+    """Translates a refusal for /v1/authz: anomalies become 403, and any 5xx becomes 429."""
     if isinstance(refusal, AnomalousImage):
         translated: Refusal = NotAdmitted(refusal.prediction, refusal.image, refusal.images)
         translated.detail = refusal.detail
@@ -172,12 +173,15 @@ def _forwardable(request: Request) -> RawHeaders:
 
 
 def _is_ours(name: bytes) -> bool:
-    # CGI and WSGI do not tell "_" from "-", so neither may come from the client.
+    # CGI and WSGI treat "_" and "-" alike, so both spellings are removed from the client's request.
     return name.lower().replace(b"_", b"-").startswith(b"x-gate-")
 
 
 def _without_encoding(headers: Headers) -> Headers:
-    """For the body reader, which refuses compressed bodies; here it is a finding, which shadow mode only reports."""
+    """Removes Content-Encoding, so that the body reader accepts the body.
+
+    A compressed body is refused later, by `find_images`, as part of the decision, so that shadow mode only reports it.
+    """
     return Headers(raw=[field for field in headers.raw if field[0] != b"content-encoding"])
 
 

@@ -1,4 +1,4 @@
-"""What the gate finds out about one request on its way to a classifier."""
+"""Judges the images of a request to a classifier, and decides whether the request may pass."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ from app.settings import Settings
 logger = logging.getLogger(__name__)
 
 WITHOUT_IMAGE = ("GET", "HEAD", "OPTIONS")
-# Header fields by which some frameworks take a request for another one.
+# Header fields that make some frameworks change a request's method or path.
 _REROUTING = (
     "x-http-method-override",
     "x-http-method",
@@ -46,12 +46,13 @@ class GateDecision:
     """What the gate found out about one request.
 
     Attributes:
-        verdict: "anomaly" if any image is one; "unjudged" if any could not be judged; "none" if there is no image.
-        model: Name and version of the artifact; "" if none was there.
-        score: The largest of all images; None without a judgement.
-        images: How many were judged.
+        verdict: "normal"; "anomaly" if any image is one; "unjudged" if an image could not be judged; "none" if the
+            request was let through without looking for images, or has none.
+        model: Name and version of the artifact; "" if nothing was judged.
+        score: The largest score of all images; None if nothing was judged.
+        images: Number of judged images.
         refusal: Why the request may not pass; None if it may.
-        own_fault: Whether that is the gate's own fault, and neither the request's nor that of load.
+        own_fault: Whether the gate itself failed (no artifact, or the network fails), so that `fail_open` applies.
         written: What the classifier gets in place of the request, with GATE_FORWARD=judged; else None.
     """
 
@@ -130,7 +131,7 @@ async def _inspect(request: Request, headers: RawHeaders, path: bytes, body: byt
 
 
 def _is_unjudged(request: Request, headers: Headers, path: bytes) -> bool:
-    """Whether GATE_UNJUDGED names the request's route, and nothing in it asks the classifier for another one."""
+    """Whether GATE_UNJUDGED names the request's route, and no header field redirects it to another route."""
     places: Places = request.app.state.places
     is_named = bool(places.unjudged) and places.is_unjudged(request.method, (path or b"/").decode("latin-1"))
     return is_named and not any(name in headers for name in _REROUTING)
@@ -192,7 +193,11 @@ def _oddness(score: float) -> float:
 
 
 async def _failed(request: Request, model: str) -> GateDecision:
-    """Tells the gate's own fault from an image that breaks it: then a blank image can still be judged."""
+    """Decides whether an unexpected error is the gate's fault or the image's.
+
+    If a blank image can still be judged, the request's image caused the error and the request is refused. Otherwise
+    the gate itself is broken, and `fail_open` applies.
+    """
     request_id = request.state.request_id
     logger.exception("judging failed", extra={"fields": {"request_id": request_id}})
     judge: Judge = request.app.state.judge

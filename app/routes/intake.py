@@ -1,4 +1,7 @@
-"""The way of a request's images to the judge, the same for every route."""
+"""Reads a request's body, admits the request, and judges its images.
+
+/v1/predict and /v2 use `take_in` for all of it. The gate's routes, which decide between the steps, use the parts.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -44,7 +47,7 @@ async def take_in(
         body = await bodies.read(request.headers, request.receive, reservation)
         with judges.admit(request.receive, request.scope) as admission:
             found = await parse_body(admission, parse, body, in_place_bytes)
-            del body  # a part is a copy: waiting with both would double what an upload takes
+            del body  # the images found are copies; keeping the body too would double the memory of an upload
             return await judge(admission, found)
 
 
@@ -59,12 +62,12 @@ async def parse_body(
 async def judge_found(
     admission: Admission, files: Sequence[bytes], pixels: Pixels | None = None, places: Sequence[str] = ()
 ) -> list[Judgement]:
-    """Judges all images of a request, of which each must be usable.
+    """Judges all images of a request. A single image that cannot be judged refuses the whole request.
 
     Args:
         files: Encoded images.
         pixels: (N, 28, 28), grey levels in [0, 1].
-        places: Where each file stands in the request, for refusals; without them, those do not say it.
+        places: The place of each file in the request, which refusals then mention.
 
     Returns:
         A judgement for each file, then for each of `pixels`.

@@ -1,4 +1,4 @@
-"""Kept images over HTTP: listed, shown, labelled, and the rates that the labels tell. 404 unless images are kept."""
+"""The /v1/kept routes: list, show and label kept images, and estimate live rates. 404 if no images are kept."""
 
 import math
 import re
@@ -30,7 +30,7 @@ T = TypeVar("T")
 NOT_KEEPING = partial(NotKept, "No images are kept; GATE_KEEP_FOLDER says where they would be.")
 _MOST_LISTED, _LISTED = 1000, 100
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
-# What a stranger sent is shown as a picture and as nothing else.
+# Keeps browsers from treating an uploaded file as anything other than an image.
 _IMAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cache-Control": "private, max-age=3600, immutable",
@@ -90,7 +90,7 @@ def add_kept_routes(app: FastAPI) -> None:
 
 
 async def list_kept(request: Request) -> Response:
-    """The newest kept images that fit; `before` goes on where a list ended."""
+    """The newest kept images that match the filter. Pass the last id as `before` to get the next page."""
     store = _store(request)
     wanted, limit = read_filter(request.scope["query_string"])
     found = await _run(request, partial(store.newest, wanted, limit))
@@ -98,7 +98,7 @@ async def list_kept(request: Request) -> Response:
 
 
 async def rates(request: Request) -> Response:
-    """What the labelled part of the random sample says of the artifact that serves, with 95% intervals."""
+    """Live false-positive and detection rate of the serving artifact, estimated from the labelled random sample."""
     store = _store(request)
     judge: Judge = request.app.state.judge
     artifact = judge.detector.artifact
@@ -231,7 +231,7 @@ def _id(request: Request) -> str:
 
 
 async def _run(request: Request, work: Callable[[], T]) -> T:
-    """Disks are waited for in a thread."""
+    """Runs disk access in a thread."""
     lane: Lane = request.app.state.kept_lane
     return await lane.run(work)
 

@@ -1,4 +1,4 @@
-"""The web page at `/`: one file, which its own policy allows to run nothing but itself."""
+"""The web page at `/`: one HTML file, with a Content-Security-Policy that allows only its own scripts and styles."""
 
 import base64
 import hashlib
@@ -34,10 +34,10 @@ def is_from_page(headers: Headers) -> bool:
 
 
 def page_headers(html: str) -> dict[str, str]:
-    """What keeps a page from loading or running anything that it does not hold itself.
+    """Returns the security headers of a page, which allow only the scripts and styles that are inlined in it.
 
     Args:
-        html: Its scripts and styles stand in it, without attributes on their tags; their hashes are what may run.
+        html: The page. Its `<script>` and `<style>` tags must have no attributes, or their content is not found.
     """
     policy = (
         "default-src 'none'",

@@ -1,4 +1,4 @@
-"""The /v1 routes: one image or several in, reconstruction, loss and verdict out."""
+"""The routes /v1/predict, /v1/predict/batch and /v1/model. (/v1/gate and /v1/authz are in `app.routes.gate`.)"""
 
 import re
 import sys
@@ -126,7 +126,7 @@ async def predict(request: Request) -> Response:
 
 
 async def predict_batch(request: Request) -> Response:
-    """Several images, each a multipart part `files`; a file that cannot be judged gives its problem, in its place."""
+    """Several images, each a multipart part `files`. The result of a file that cannot be judged is its problem."""
     options = read_options(request)
     results = await take_in(request, partial(_files_of_form, request.headers), Admission.judge_all, FORM_IN_PLACE_BYTES)
     request.state.log.update(
@@ -241,7 +241,7 @@ def names_words(names: Iterable[str]) -> str:
 
 
 def _calibration_scores(artifact: Artifact) -> CalibrationScores:
-    """The quantiles of the careful p-value: of the variants' own, each row being sorted, the largest."""
+    """Returns the percentiles of the calibration scores, each the largest of all variants, as in `Ranking`."""
     scores = artifact.calibration.max(axis=0)
     ranks = np.linspace(0, len(scores) - 1, 101).round().astype(int)
     return CalibrationScores(size=len(scores), quantiles=scores[ranks].tolist())

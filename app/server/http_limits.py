@@ -1,8 +1,8 @@
 """uvicorn's HTTP protocol, with the bounds that it lacks: on the size and the time of what comes before a body.
 
-And without the protocol upgrades that httptools sees in every request that offers one: it takes what follows the header
-for another protocol, so that the body of such a request would be lost, or be read as a request of its own. Java's
-HttpClient and curl offer HTTP/2 that way. A server that does not upgrade ignores the offer (RFC 9110, 7.8).
+It also ignores offers to upgrade the protocol, as RFC 9110, 7.8 allows. Java's HttpClient and curl offer HTTP/2 with an
+Upgrade header field. httptools then treats everything after the header as another protocol, and the request's body
+would be lost, or parsed as the next request.
 """
 
 import asyncio
@@ -15,9 +15,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.errors import MalformedRequest
 from app.web.problems import MEDIA_TYPE
 
-# Of everything that is not body: request line, header fields, chunk extensions, trailers.
+# The most bytes outside of the body: request line, header fields, chunk extensions, trailers.
 _MAX_HEAD_BYTES = 64 * 2**10
-# Of a body whose request is answered already: reading on lets a client that sends first and reads then see its answer.
+# How much of a body is read and discarded after its request was answered. A client that sends the whole body before it
+# reads would otherwise get a reset instead of the response.
 _MAX_DISCARDED_BYTES = 64 * 2**20
 # A client that has closed its side may wait for its answer, or have gone away: its kernel says the same. It keeps its
 # request for this long, so that the work for those who gave up does not go on for much longer than they waited.
@@ -27,16 +28,19 @@ _MAX_PIPELINED = 32
 
 
 class GateProtocol(HttpToolsProtocol):
-    """One connection.
+    """uvicorn's protocol for one connection, with limits on the size of a header and the time to receive a request.
 
-    httptools takes header fields of any size and number, and uvicorn waits for them for ever: both are bounded here.
+    httptools accepts header fields of any size and number, and uvicorn waits for them without a timeout.
     """
 
     receive_seconds: ClassVar[float]
 
     @classmethod
     def within(cls, receive_seconds: float) -> type["GateProtocol"]:
-        """The protocol whose clients have this long to send a request's header, and as long again for its body."""
+        """Returns a protocol class with a limit on the time to receive a request.
+
+        The first request of a connection has `receive_seconds` from the connection's start, later ones twice that.
+        """
         return type("GateProtocol", (cls,), {"receive_seconds": receive_seconds})
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -116,7 +120,7 @@ class GateProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What is not HTTP gets a problem too, and the connection ends."""
+        """Answers input that is not valid HTTP with a problem, and closes the connection."""
         problem = orjson.dumps(MalformedRequest(msg).problem())
         lines = [
             "HTTP/1.1 400 Bad Request",
@@ -137,7 +141,10 @@ class GateProtocol(HttpToolsProtocol):
             self._feed(data[offset:])
 
     def _resume_without_upgrade(self) -> None:
-        """Goes on with another parser, which is told how the body of the request whose header is complete is framed."""
+        """Continues with a new parser for the body of the current request.
+
+        The parser gets a made-up header with the framing fields of the request, so that it knows where the body ends.
+        """
         framing = [
             b"%b: %b\r\n" % field for field in self.headers if field[0] in (b"content-length", b"transfer-encoding")
         ]
@@ -149,8 +156,10 @@ class GateProtocol(HttpToolsProtocol):
             self._resuming = False
 
     def _time_receiving(self) -> None:
-        """Limits the time of a connection that has begun a request, or sends what is none; uvicorn's own limit is off
-        from the first byte on. Most requests come in one piece and never need the timer."""
+        """Starts the timer if a request is incomplete, or if data has arrived without a request; stops it otherwise.
+
+        uvicorn cancels its keep-alive timer at the first byte. Most requests arrive in one piece and need no timer.
+        """
         idle = self.cycle is None or self.cycle.response_complete
         if not self._receiving and not idle:
             self._stop_timer()

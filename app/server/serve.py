@@ -1,4 +1,7 @@
-"""`python -m app serve`: one process, or several under a supervisor; stopped by SIGTERM with exit code 0."""
+"""The serving process: uvicorn with a draining time. SIGTERM stops it with exit code 0.
+
+`app.__main__` runs one such process, or a supervisor (`app.server.supervisor`) that starts several.
+"""
 
 import asyncio
 import logging
@@ -21,8 +24,8 @@ from app.server.http_limits import GateProtocol
 from app.server.listener import Address, listen, log_address
 from app.settings import Settings
 
-# Between requests a connection is kept for longer than clients and most balancers keep theirs (httpx 5 seconds, nginx
-# 60): whoever closes first closes in peace; a server that does may do it under the next request.
+# Longer than the keep-alive timeout of clients and most load balancers (httpx 5 seconds, nginx 60), so that they close
+# idle connections first. If the server did, it might close one just as the next request arrives.
 _KEEP_ALIVE_SECONDS = 75
 
 logger = logging.getLogger(__name__)
@@ -35,7 +38,7 @@ def serve_alone(settings: Settings, address: Address) -> int:
         The exit code: 0 after a drained stop.
 
     Raises:
-        ArtifactError: The artifact cannot be served; said before a port is opened.
+        ArtifactError: The artifact cannot be served. Raised before the port is opened.
         SettingsError: There is no such address.
         OSError: The port cannot be bound.
     """
@@ -47,7 +50,7 @@ def serve_alone(settings: Settings, address: Address) -> int:
 
 
 class GateServer(uvicorn.Server):
-    """uvicorn's server, which would otherwise end by re-raising the signal, and without a draining time.
+    """A uvicorn server that drains before it stops, and does not re-raise the signal at its end.
 
     Attributes:
         on_started: Called in the event loop once requests are accepted.
@@ -107,14 +110,14 @@ class GateServer(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A second signal ends the draining time at once."""
+        """Handles SIGTERM and SIGINT: the first signal starts draining, a second one ends the draining time."""
         self.drain()
 
     def drain(self) -> None:
-        """Readiness goes off at once; requests are accepted for the draining time. A second call ends that time.
+        """Marks the service as not ready, but accepts requests for the draining time. A second call ends that time.
 
-        Then requests in flight are completed, within the time that a request may take: a client that keeps one from
-        completing does not hold the exit for longer.
+        After it, the server stops accepting and completes the requests in flight, but waits no longer than
+        `request_timeout_seconds` for them.
         """
         if self._judge.draining or not self._drain_seconds:
             self._judge.draining = True

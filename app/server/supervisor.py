@@ -1,7 +1,7 @@
 """Several serving processes on one socket: started, replaced when they die, told to reload, drained together.
 
 uvicorn's own supervisor restarts its workers on SIGHUP; here SIGHUP loads a new artifact without losing a request.
-Small on purpose: it loads no model, so that it neither takes the memory of one nor dies of one.
+It is deliberately small: it does not load the model, so it needs little memory and a bad artifact cannot crash it.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from app.telemetry.shared_metrics import forget_worker, shared_metrics
 
 logger = logging.getLogger(__name__)
 
-# A worker that lived longer than this is replaced at once; one that died sooner, after a pause that doubles.
+# A worker that ran longer than this is replaced at once. If it died sooner, there is a pause, which doubles each time.
 _HEALTHY_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 30.0
 # What a worker may take beyond its draining time and its last requests before it is killed.
@@ -52,7 +52,7 @@ class Supervisor:
         self._clean = True
         # The artifact that serves, in one piece: a worker that is replaced gets it, whatever is in the folder by now.
         self._artifact: bytes | None = None
-        # Ends with this process, however that ends; workers then stop too.
+        # The pipe is closed when this process ends, even if it is killed; the workers notice that and stop.
         self._parent_pipe = os.pipe()
 
     async def run(self) -> int:
@@ -69,7 +69,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        # Alone, so that what is wrong with settings or artifact is said once and not by each of them.
+        # Start one worker first, so that an error in the settings or the artifact is reported only once.
         first = await self._start()
         if not first.ready and not self._stopping.is_set():
             await first.process.wait()  # else the event loop would complain of a child that it has not seen end
@@ -80,7 +80,7 @@ class Supervisor:
         return 0 if self._clean else 1
 
     async def _keep(self, worker: _Worker | None) -> None:
-        """One place among the workers, filled again and again until the stop."""
+        """Keeps one worker running: starts it, waits for its end and replaces it, until the supervisor stops."""
         pause = 0.0
         while worker or not self._stopping.is_set():
             started = time.monotonic()
@@ -97,7 +97,7 @@ class Supervisor:
             await self._pause(pause)
 
     async def _start(self) -> _Worker:
-        """A new worker, when it accepts requests or has died."""
+        """Starts a worker, and returns when it accepts requests or has died."""
         ready_read, ready_write = os.pipe()
         artifact_read, artifact_write = os.pipe()
         snapshot = self._snapshot_file()
@@ -161,7 +161,7 @@ class Supervisor:
         if worker.artifacts is not None:
             await worker.artifacts
         forget_worker(worker.process.pid)
-        # A worker that was told to stop before it served has no handler yet.
+        # A worker that is stopped before it serves has not installed its signal handler, and dies of SIGTERM.
         expected = (0,) if worker.ready else (0, -signal.SIGTERM)
         self._clean = self._clean and (code in expected or not self._stopping.is_set())
         return code

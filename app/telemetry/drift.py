@@ -33,7 +33,7 @@ CONFIDENCE = 0.99
 """The share of calibration sets for which every bound holds."""
 JUMP_RATE = 0.01
 MOST_EVIDENCE = 12.0
-"""log10 of the capital is cut off here, so that it also comes down again when a change has passed."""
+"""Upper limit of the evidence (log10 of the capital), so that it falls again soon after a change has passed."""
 MOST_WIN = 4.0
 SAME_WIN = 1.2
 REMEMBERED = 4096

@@ -43,7 +43,7 @@ class _TextFormatter(logging.Formatter):
         return f"{line}\n{record.stack_info}" if record.stack_info else line
 
     def _time(self, record: logging.LogRecord) -> str:
-        """As logging writes it, but the calendar is worked out once a second."""
+        """Formats the time like `logging` does, but computes the date and the second only once a second."""
         second = int(record.created)
         if self._second[0] != second:
             self._second = (second, time.strftime(self.default_time_format, time.localtime(second)))
@@ -52,7 +52,7 @@ class _TextFormatter(logging.Formatter):
 
 def configure_logging(level: str, log_format: str) -> None:
     """Sends every record to standard error; uvicorn's own access lines are replaced by ours."""
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line says them
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not part of any line
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

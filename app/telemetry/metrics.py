@@ -13,7 +13,7 @@ from app.telemetry.shared_metrics import FOLDER_VARIABLE
 _DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _RATIOS = (0.1, 0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10, 100)
 _SIZES = (*(4.0**power for power in range(4, 13)), 2.0**25)  # 256 B to 32 MiB
-# One odd image must not own the sum, from which Prometheus takes the mean.
+# Limits how much a single image can change the mean ratio, which Prometheus computes from the sum.
 _MOST_RATIO = 1000.0
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _OTHER = "other"
@@ -147,7 +147,7 @@ class Metrics:
             self._sameness.set(drift.sameness.evidence)
 
     def forwarded(self, verdict: str) -> None:
-        """Counts one request that the gate let pass; `verdict` is that of `app.routes.gate.Report`."""
+        """Counts one request that the gate let pass; `verdict` is that of `app.routes.gate.GateDecision`."""
         self._forwarded.labels(verdict).inc()
 
     def kept(self, outcome: str) -> None:

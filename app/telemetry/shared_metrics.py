@@ -101,7 +101,7 @@ def reserve() -> None:
 
 
 def forget_worker(pid: int) -> None:
-    """When a worker has ended: what it is doing now (gauges) goes, what it has done (counters) stays."""
+    """Removes the gauges of a worker that has ended. Its counters are kept."""
     named = os.environ.get(FOLDER_VARIABLE)
     if named is not None:
         for file in Path(named).glob(f"gauge_live*_{pid}.db"):

@@ -18,9 +18,9 @@ from app import __version__
 from app.telemetry.tracing import Kind, RawHeaders, current
 
 _KINDS: dict[Kind, SpanKind] = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
-# Asked every few seconds by machines; nobody looks for a trace of them.
+# Requested every few seconds by probes and Prometheus; traces of them are of no use.
 _NOT_TRACED = frozenset({"/livez", "/readyz", "/metrics"})
-# For the spans of the last seconds to leave, when the service stops: a collector that hangs does not hold the exit.
+# How long the exit waits for the export of the last spans; a collector that hangs does not delay it any longer.
 _FLUSH_SECONDS = 3.0
 
 
@@ -58,7 +58,7 @@ class Spans:
 
     @contextmanager
     def step(self, name: str, kind: Kind = "internal") -> Iterator[None]:
-        """A span within the current one; a refusal in it is named by its slug, an error by its class."""
+        """Opens a child span. An exception sets its `error.type`: a refusal's slug, or the name of the class."""
         with self._tracer.start_as_current_span(
             name, kind=_KINDS[kind], record_exception=False, set_status_on_exception=False
         ) as span:

@@ -1,7 +1,7 @@
 """The hooks for traces: where a span begins and ends, at next to no cost while traces are off.
 
-Nothing of OpenTelemetry is imported here. `app.telemetry.spans` is, and it alone: it is loaded if the environment asks
-for traces and the extra `[otel]` is installed.
+This module does not import OpenTelemetry. Only `app.telemetry.spans` does, and it is loaded only if the environment
+asks for traces and the extra `[otel]` is installed.
 """
 
 import logging
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def span(name: str) -> AbstractContextManager[None]:
-    """Returns a context manager whose inside is one step of the request."""
+    """Returns a context manager that records its block as a span, or does nothing while traces are off."""
     spans = current.get()
     return _NOTHING if spans is None else spans.step(name)
 

@@ -22,15 +22,15 @@ logger = logging.getLogger(__name__)
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
-_OUR_HEADERS = (b"x-request-id", _NO_SNIFFING[0])  # a classifier's own, passed on, give way
-_CLIENT_CLOSED_REQUEST = 499  # nobody reads it; for the access line alone
+_OUR_HEADERS = (b"x-request-id", _NO_SNIFFING[0])  # these replace the same fields of a classifier's response
+_CLIENT_CLOSED_REQUEST = 499  # never sent; only for the access log and the metrics
 
 
 class RequestMiddleware:
-    """The outermost ASGI layer.
+    """The outermost ASGI layer: checks tokens, turns exceptions into problem responses, counts and logs requests.
 
-    Routes raise `Refusal`, find the request's id in `request.state.request_id`, and add what their access line should
-    say to `request.state.log`.
+    Routes may raise `Refusal`, read `request.state.request_id`, and add fields of the access log line to the dictionary
+    `request.state.log`.
     """
 
     def __init__(self, app: ASGIApp, tokens: TokenCheck, metrics: Metrics) -> None:
@@ -54,7 +54,7 @@ class RequestMiddleware:
         except ClientDisconnect:
             exchange.status = _CLIENT_CLOSED_REQUEST
         except asyncio.CancelledError:
-            # The server stops and has waited long enough for this request; its task ends here.
+            # uvicorn cancels requests that are still running when the time for a graceful shutdown is over.
             await exchange.refuse(NotReady("The service stopped before this was done."), receive)
         except Exception:
             logger.exception("unexpected error", extra={"fields": {"request_id": exchange.request_id}})
@@ -64,7 +64,7 @@ class RequestMiddleware:
 
 
 class _Exchange:
-    """One request and its answer, as they pass through."""
+    """The state of one request: its id, the status of its response, and the fields of its access log line."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
@@ -84,7 +84,7 @@ class _Exchange:
         await self._send(message)
 
     async def refuse(self, refusal: Refusal, receive: Receive) -> None:
-        """Answers with the problem, unless an answer has begun: then there is nothing left to say."""
+        """Sends the problem as the response, unless a response has already started; in that case it is only logged."""
         self._problem = refusal.slug
         if not self.status:
             await problem_response(refusal)(self._scope, receive, self.send)

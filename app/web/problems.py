@@ -52,7 +52,7 @@ def problem_response(refusal: Refusal) -> Response:
 
 
 def as_refusal(error: HTTPException) -> Refusal:
-    """Returns the refusal for what the framework raises."""
+    """Converts an exception of the framework, such as 404 or 405, to a refusal."""
     detail = {
         404: "There is nothing here; GET /openapi.json lists every route.",
         405: "This route does not have that method.",

@@ -15,7 +15,7 @@ from app.web.problems import documented
 
 # The probes, whose callers cannot send a header everywhere, and the pages, which ask for a token.
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/", "/review"})
-# Routes where `Authorization` is the classifier's, and ours is a header of our own.
+# On these routes `Authorization` is passed on to the classifier, so the gate's token is in a header of its own.
 _PROXY_PREFIXES = ("/v1/gate", "/v1/authz")
 GATE_TOKEN_HEADER = "X-Gate-Token"  # noqa: S105  # the header's name
 
@@ -80,7 +80,7 @@ class TokenCheck:
         if not tokens or path in OPEN_PATHS:
             return ""
         sent = _proxy_token(scope) if is_proxied(path) else _bearer_token(scope)
-        # All of them are compared, each in constant time: neither which one fits nor how much of it shows.
+        # Compare with all tokens, each in constant time, so that the timing reveals nothing about them.
         fits = [name for name, token in tokens if hmac.compare_digest(sent, token)]
         if not fits:
             raise Unauthorized(_HINTS[is_proxied(path)])

@@ -44,11 +44,10 @@ def random_circles(count: int, generator: np.random.Generator) -> list[Circle]:
 
 
 class Canvas:
-    """Draws what `plt.figure(figsize=(1, 1))` with one unfilled `plt.Circle` and the axis off draws, pixel for pixel.
+    """Draws a circle exactly like `plt.figure(figsize=(1, 1))` with an unfilled `plt.Circle` and the axis turned off.
 
-    A new figure for each circle spends nearly all its time on axes, ticks and fonts that stay invisible. Here one
-    patch moves over one Agg buffer, and only the white background and the patch are painted again
-    (benchmarks/training/drawing.py).
+    Creating a figure for each circle would spend most of the time on invisible axes, ticks and fonts. Instead, one
+    figure is laid out once, and only its background and the circle are drawn again (benchmarks/training/drawing.py).
     """
 
     def __init__(self) -> None:

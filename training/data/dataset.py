@@ -28,9 +28,9 @@ Original = bytes | Path
 
 # So many of the images make a size the training images' own.
 _OF_ONE_SIZE = 0.9
-# The service's default, GATE_MAX_IMAGE_PIXELS: what it would refuse is no example of what it should accept.
+# The default of GATE_MAX_IMAGE_PIXELS: the service would refuse larger images, so they are not used for training.
 MAX_IMAGE_PIXELS = 25_000_000
-# And GATE_MAX_UPLOAD_BYTES: a video that lies in the folder is not read.
+# The default of GATE_MAX_UPLOAD_BYTES; it also keeps training from reading a video in the folder.
 MAX_FILE_BYTES = 32 * 2**20
 # Those that the service can be told to accept are good examples too.
 FORMATS = (*ACCEPTED_FORMATS, *OPTIONAL_FORMATS)

@@ -100,7 +100,7 @@ def as_grey_levels(images: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[n
 
 
 def uncalibrated_detector(graph: bytes, views: tuple[View, ...]) -> Detector:
-    """The serving code around a graph that has no threshold yet; only its `run` means anything.
+    """Returns a `Detector` for a graph that has no threshold yet. Only its `run` method is meaningful.
 
     Raises:
         ArtifactError: The graph does not run, or gives no numbers.

@@ -17,7 +17,7 @@ from training.data.anomalies import FAMILIES, Family
 from training.data.dataset import decode
 from training.fitting.calibrate import FileClass, run_in_batches
 
-# Of drawing anomalies; the same for every run, so that two artifacts are compared on the same pictures.
+# Seed for drawing anomalies. It is the same for every run, so that artifacts are compared on the same pictures.
 FAMILY_SEED = 20_000
 
 
@@ -122,7 +122,7 @@ def auroc(normal: NDArray[np.float32], anomalous: NDArray[np.float32]) -> float:
 
 
 def wilson_interval(hits: int, count: int) -> tuple[float, float]:
-    """The 95% interval of a rate of which `hits` of `count` were seen; sound at 0 and at 1 too."""
+    """Returns the 95% Wilson score interval for `hits` successes in `count` trials; it is also valid at 0 and 1."""
     z = 1.959964
     centre = (hits + z * z / 2) / (count + z * z)
     spread = z / (count + z * z) * math.sqrt(hits * (count - hits) / count + z * z / 4)

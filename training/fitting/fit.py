@@ -16,7 +16,7 @@ from training.errors import TrainingError
 from training.model.autoencoders import Autoencoder, DenoisingAutoencoder, VariationalAutoencoder
 from training.plan import FitSettings
 
-# Lines that a run prints at most, beside its progress bar.
+# The approximate maximum of epochs whose loss is printed.
 _MOST_LINES = 50
 
 
@@ -28,13 +28,13 @@ def use_one_thread() -> None:
 def fit(
     autoencoder: Autoencoder, images: NDArray[np.uint8] | NDArray[np.float16], settings: FitSettings, seed: int
 ) -> list[float]:
-    """Fits in place, with a progress bar and, as the tutorial prints it, one line an epoch.
+    """Fits the autoencoder in place. Shows a progress bar, and prints the loss of at most about `_MOST_LINES` epochs.
 
     Args:
         autoencoder: Fresh weights, or a checkpoint's to go on from.
         images: (N, 28, 28), grey levels 0 to 255; or half-precision numbers about in [0, 1].
         settings: How long and how.
-        seed: Of shuffling, of damage and of what a variational encoder samples.
+        seed: Seed for shuffling, for damaging inputs and for the samples of a variational autoencoder.
 
     Returns:
         The mean training loss of each epoch.
@@ -81,8 +81,8 @@ def to_grey_levels(images: Tensor) -> Tensor:
 def objective(autoencoder: Autoencoder, targets: Tensor, loss: str, generator: Generator) -> Tensor:
     """What is minimised for one batch.
 
-    The mean over pixels, but for a variational autoencoder the sum over pixels plus the Kullback-Leibler divergence
-    of the latent from a standard normal, averaged over images.
+    This is the mean loss over pixels. For a variational autoencoder it is the sum over pixels plus the Kullback-Leibler
+    divergence of the latent from a standard normal distribution, averaged over images.
 
     Args:
         autoencoder: In training mode.

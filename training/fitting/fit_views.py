@@ -1,7 +1,7 @@
-"""Fits the gate's views to normal images: statistics on training images, scales on others held out.
+"""Fits the gate's views to normal images: the statistics to training images, the scales to held-out images.
 
-Large tables are rounded to half precision as soon as they are fitted, so that what is fitted next sees what will
-serve; the artifact then stores them at half the size without a loss.
+Large tables are rounded to half precision right after they are fitted, so that later steps use the same values as the
+service. The artifact then stores them in half precision without loss.
 """
 
 import math
@@ -29,9 +29,10 @@ REGULARISATION = 3e-4
 # A variant's own covariance counts as n / (n + this), that of all variants as the rest.
 SHRINKAGE_IMAGES = 50
 MOST_GAUSSIANS = 12
-# How much further out than the 99% quantile a view reaches 1: the further, the less it alarms by itself and the less it
-# costs the others. Faintness is for images far fainter than normal ones; and a distance in many dimensions is trusted
-# the less the fewer images it was fitted on.
+# A view is scaled so that it reaches 1 at median + reach * (99% quantile - median). A larger reach makes a view less
+# sensitive, and leaves the other views more of the permitted false positives, since the largest view is the score. The
+# reach of the faintness view is large, because it is meant only for images far fainter than normal ones. The reach of
+# the structure view is 1 + IMAGES_PER_DIMENSION * dimensions / images: the fewer images, the less it is trusted.
 ERROR_REACH, FAINT_REACH, IMAGES_PER_DIMENSION = 1.1, 1.6, 10
 # Paper says little of what is drawn on it, and outlines are coarse: neither may cost the others much.
 PAPER_REACH, PLACE_REACH, OUTLINE_REACH = 3.0, 1.2, 1.2
@@ -164,9 +165,9 @@ def _measure(views: Views, redrawing: Redrawing) -> Measured:
 
 
 def _fit_components(measurements: Measurements, residuals: Tensor) -> None:
-    """Principal directions of the residuals (N, 784).
+    """Sets `basis` and `variances` to the principal components of the residuals (N, 784), scaled to variance 1.
 
-    What is looked at is not centred: the mean is small, and whatever follows takes off its own.
+    The projection later does not subtract the mean residual: it is small, and later steps subtract their own means.
     """
     values, vectors = torch.linalg.eigh(torch.cov(residuals[:: 1 + len(residuals) // 20_000].T))
     count = measurements.basis.shape[1]
@@ -176,7 +177,7 @@ def _fit_components(measurements: Measurements, residuals: Tensor) -> None:
 
 
 def _fit_features(features: Features, components: Tensor, measurements: Tensor, latents: Tensor) -> None:
-    """All but the network that expects errors."""
+    """Sets the means, scales and ranges of the features; `_fit_expected_errors` fits the rest."""
     plain = features.plain(components, measurements)
     features.plain_mean.copy_(plain.mean(dim=0))
     features.plain_scale.copy_(plain.std(dim=0) + 1e-3)
@@ -188,9 +189,9 @@ def _fit_features(features: Features, components: Tensor, measurements: Tensor, 
 
 
 def _fit_expected_errors(features: Features, own: Measured, other: Measured, steps: int, seed: int) -> None:
-    """Teaches the small network, and keeps it as it was when it did best on images held out.
+    """Trains `ExpectedErrors`, and keeps the weights with the lowest loss on held-out images (early stopping).
 
-    So that few images teach it little, and not what holds for them alone.
+    This prevents overfitting when there are few training images.
     """
     network, generator = features.expected, Generator().manual_seed(seed)
     with torch.no_grad():
@@ -209,7 +210,7 @@ def _fit_expected_errors(features: Features, own: Measured, other: Measured, ste
         if step == steps:
             break
         chosen = torch.randint(len(places), (_BATCH_SIZE,), generator=generator)
-        # Noise blurs the latent, so that neighbours share what they teach.
+        # Noise on the latents makes the network smooth: near latents get similar expected errors.
         near = places[chosen] + 0.1 * torch.randn((_BATCH_SIZE, places.shape[1]), generator=generator)
         optimizer.zero_grad()
         _surprise(network, near, wanted[chosen]).backward()  # type: ignore[no-untyped-call]
@@ -320,6 +321,6 @@ def _fit_scales(views: Views, held_out: Redrawing, rows: Sequence[Sequence[int]]
 
 
 def _median_and_reach(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The median of (N,) values, and the way from it to their 99% quantile."""
+    """Returns the median of (N,) values, and the difference between their 99% quantile and the median."""
     typical, high = torch.quantile(values, torch.tensor([0.5, 0.99]))
     return typical, (high - typical).clamp_min(1e-3)

@@ -18,16 +18,17 @@ from training.model.autoencoders import build
 from training.model.scores import LossScore, ScoredAutoencoder, Scorer, Verdict, score_images
 from training.model.views import Views
 
-# Float32 sums in another order: a few thousand terms a layer, and whitening multiplies small differences.
+# PyTorch and ONNX Runtime add float32 numbers in a different order, a few thousand per layer, and the whitening
+# amplifies the small differences.
 TOLERANCE = 1e-3
 # Smaller ones are not worth a node in the graph.
 _LARGE_TABLE = 1024
 
 
 def save_checkpoint(model: ScoredAutoencoder, path: Path) -> None:
-    """Weights and buffers, under the names of the modules; the manifest says what they belong to.
+    """Writes all weights and buffers under their PyTorch names. The manifest describes the modules to load them into.
 
-    A table whose every number half precision can hold is stored in it.
+    A large tensor is stored in half precision if that does not change any of its values.
     """
     state = {
         name: tensor.half() if _fits_half(tensor.numpy()) else tensor for name, tensor in model.state_dict().items()
@@ -39,9 +40,9 @@ def load_checkpoint(path: Path, architecture: Architecture, score: Architecture)
     """The model of an artifact, ready to be inspected or trained further.
 
     Args:
-        path: Its `autoencoder.safetensors`.
-        architecture: Of the network, from its manifest.
-        score: Of the score, from there too.
+        path: The artifact's `autoencoder.safetensors`.
+        architecture: The network's entry in the manifest.
+        score: The score's entry in the manifest.
 
     Raises:
         RuntimeError: The two do not belong together; PyTorch names the tensors that differ.
@@ -83,7 +84,7 @@ def export_graph(model: ScoredAutoencoder) -> bytes:
 
 
 def check_agreement(model: ScoredAutoencoder, detector: Detector, images: NDArray[np.float32]) -> None:
-    """Compares the PyTorch model with the graph as it serves, on blank and black images too, where logarithms end.
+    """Compares the PyTorch model with the exported graph, also on constant images, where variances are zero.
 
     Args:
         model: Loaded back from its checkpoint.

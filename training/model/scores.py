@@ -1,4 +1,4 @@
-"""From an image and its redrawing to the numbers of a verdict: torch modules that are exported with the network."""
+"""Torch modules that compute the score from an image and its reconstruction. They are exported with the network."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from training.model.normalise import Normalisation, Normalised
 
 
 class Redrawing(NamedTuple):
-    """What a score may look at.
+    """The inputs of a score: images and what the network makes of them.
 
     Attributes:
         images: (N, 1, 28, 28), grey levels in [0, 1]; normalised, if the scorer normalises.
@@ -32,7 +32,7 @@ class Redrawing(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The outputs of the exported graph, in its order.
+    """The outputs of the exported graph, in order. (The verdict itself, score > threshold, is made by `Detector`.)
 
     Attributes:
         reconstruction: (N, 1, 28, 28), in [0, 1].

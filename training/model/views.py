@@ -1,6 +1,7 @@
 """The gate's own score: six views of an image and its reconstruction, and the largest of them counts.
 
-Each view is scaled so that of held-out normal images the median is 0 and the oddest hundredth begins at 1:
+Each view is scaled on held-out normal images: 0 is the median, and 1 lies somewhat above the 99% quantile
+(`training.fitting.fit_views` says how far). The views are:
 
 - redrawn badly: the squared errors and the structural dissimilarity, after a slight blur of both pictures;
 - unlike normal structure: how far the error lies from any way in which normal images are redrawn, given the latent;
@@ -29,13 +30,14 @@ from training.model.normalise import Normalisation
 from training.model.scores import Redrawing, Scorer
 
 BLUR_SIGMA = 1.0
-# Its side, in pixels of a picture of half the size.
+# Side of the SSIM window, in pixels of the halved image (14x14).
 SSIM_WINDOW = 4
 MEASUREMENTS = 8
-# The whitening is cut into this many: more leave out more of its zeros, but are more steps.
+# The triangular whitening matrix is split into this many groups of columns. More groups skip more of its zeros, but
+# take more operations.
 WHITENING_PIECES = 3
-# What is added to each measurement, but for the last, before its logarithm is taken. Nowhere less than 1e-7: the
-# exporter takes a smaller summand for zero, and the logarithm of nothing is infinite.
+# Added to each measurement, except the last, before its logarithm is taken. At least 1e-7: the exporter drops smaller
+# constants as zero, and then the logarithm of 0 would be infinite.
 _LEAST = (1e-6, 1e-4, 1e-6, 1e-6, 1e-4, 1e-6, 1e-4)
 
 VIEWS = (
@@ -96,9 +98,10 @@ class Measurements(nn.Module):
         self.register_buffer("variances", torch.ones(components))
 
     def halved(self, images: Tensor) -> Tensor:
-        """(N, k, 28, 28) -> (N, k, 196): blurred, so that a stroke redrawn half a pixel off does not count as an error.
+        """Blurs and halves images: (N, k, 28, 28) -> (N, k, 196), that is, 14x14 pixels each, transposed.
 
-        Of what the blur leaves, every second row and column says enough; they change places, which nothing here minds.
+        After the blur, a stroke that is redrawn half a pixel off does not count as an error, and every second row and
+        column suffices. The transposition does no harm, since all uses are symmetric in rows and columns.
         """
         return ((images @ self.halving).transpose(2, 3) @ self.halving).flatten(2)
 
@@ -106,8 +109,9 @@ class Measurements(nn.Module):
         """(N, windows) 1 - SSIM of two pictures in each window.
 
         Args:
-            pairs: (N, 2, 196), difference and sum of the two. Var(x) + var(y) is (var(x - y) + var(x + y)) / 2, and so
-                with squared means: from these SSIM needs no difference of near equals, which rounding would spoil.
+            pairs: (N, 2, 196), the difference and the sum of the two pictures. SSIM computed from these avoids
+                subtracting nearly equal numbers, which would lose precision: var(x) + var(y) is
+                (var(x - y) + var(x + y)) / 2, and likewise for squared means.
         """
         means = pairs @ self.windows  # (N, 2, windows)
         levels = means * means
@@ -123,9 +127,11 @@ class Measurements(nn.Module):
             losses: (N,), their mean squared errors.
 
         Returns:
-            (N, components), each of variance 1 over the training images; and (N, 8): blurred loss, blurred 1 - SSIM,
-            loss, contrast, mean difference between neighbours (every second pair of a row), the same squared, energy
-            that the components leave over, mean grey level.
+            Components of the error (N, components), each with variance 1 over the training images; and eight
+            measurements (N, 8). The first seven are logarithms: of the loss after the blur, of 1 - SSIM after the blur,
+            of the loss, of the contrast, of the mean absolute and the mean squared difference between horizontal
+            neighbours (every second pair), and of the squared error that the components do not explain. The eighth is
+            the mean grey level.
         """
         residuals = images - reconstructions
         components = residuals.flatten(1) @ self.basis
@@ -166,13 +172,13 @@ class ExpectedErrors(nn.Module):
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Standardised latents (N, latent) -> means and log-variances in [-4, 1], (N, features) each."""
         hidden = self.body(latents)
-        # Bounded above: an odd latent must not excuse an odd error.
+        # The upper bound keeps an unusual latent from predicting a variance so large that any error looks normal.
         return self.mean(hidden), self.log_variance(hidden).clamp(-4, 1)
 
 
 class Features(nn.Module):
-    """What describes an error: its principal components, the energy they leave over, and the measurements, all on the
-    scale that the latent lets expect; and the latent itself.
+    """The features of an image: the components of its error and the measurements, standardised with the mean and
+    variance that `ExpectedErrors` predicts from the latent, and the standardised latent.
     """
 
     plain_mean: Tensor
@@ -205,7 +211,7 @@ class Features(nn.Module):
     def forward(self, components: Tensor, measurements: Tensor, latents: Tensor) -> Tensor:
         """(N, components + 8 + latent)."""
         places = self.standardised(latents)
-        # Beyond the latents seen in training the small network would extrapolate, and might expect anything.
+        # Clip latents to the range seen in training, so that `ExpectedErrors` does not extrapolate.
         known = torch.minimum(torch.maximum(places, self.latent_low), self.latent_high)
         mean, log_variance = self.expected(known)
         plain = self.plain(components, measurements)
@@ -213,7 +219,10 @@ class Features(nn.Module):
 
 
 class WhiteColumns(nn.Module):
-    """Neighbouring columns of every Gaussian's whitening, which are zero below the row of the last of them."""
+    """Columns `start` to `end` of the whitening matrices of all Gaussians.
+
+    The matrices are upper triangular, so only the first `end` rows of these columns are stored.
+    """
 
     whitening: Tensor
     offsets: Tensor
@@ -234,7 +243,7 @@ class WhiteColumns(nn.Module):
         self.offsets.copy_(-mean[: self.end] @ self.whitening)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (N, size) -> (N, gaussians), what these columns add to the squared distance to each."""
+        """Features (N, size) -> (N, gaussians): the part of the squared distances that these columns contribute."""
         white = features[:, : self.end] @ self.whitening + self.offsets  # (N, gaussians * columns)
         return (white * white) @ self.own
 
@@ -260,7 +269,7 @@ class NearestGaussian(nn.Module):
         self.register_buffer("forbidden", torch.zeros(classes, gaussians))
 
     def set_whitening(self, whitening: Tensor, mean: Tensor) -> None:
-        """Of the only one there is: (size, size), upper triangular, and the mean (size,)."""
+        """Sets the upper triangular whitening (size, size) and the mean (size,). Only for a single Gaussian."""
         for piece in cast(Iterable[WhiteColumns], self.pieces):
             piece.set_whitening(whitening, mean)
 
@@ -297,10 +306,10 @@ class Views(Scorer):
     ) -> None:
         """
         Args:
-            latent_size: Of the network whose redrawings are judged.
-            components: Principal components of the error that are looked at.
-            hidden: Width of the network that expects errors.
-            gaussians: How many ways of being normal there are.
+            latent_size: Width of the autoencoder's bottleneck.
+            components: Number of principal components of the error.
+            hidden: Width of the hidden layers of `ExpectedErrors`.
+            gaussians: Number of Gaussians in `NearestGaussian`.
             prototypes: How many typical outlines are kept.
             classes: How many classes of files are told apart (`app.detection.shown`); each has scales of its own.
         """
@@ -350,10 +359,11 @@ class Views(Scorer):
         return views.amax(dim=2), views
 
 
-# ONNX Runtime gives an image the same bits alone and in any batch, as long as its graph keeps to two rules. Rows are
-# added up by a matrix product, for the order in which a sum takes numbers depends on where their row lies in memory.
-# And logarithms are taken of whole rows of sixteen, for what is left over at the end of a tensor is computed in
-# another way. (tests/training/test_views.py compares.)
+# ONNX Runtime computes bit-identical results for an image alone and in any batch if the graph follows two rules:
+# - Sum rows with a matrix product. The summation order of a reduction depends on the row's alignment in memory.
+# - Take logarithms of rows whose length is a multiple of sixteen. The remainder of a tensor that does not fill a vector
+#   register is computed by different code.
+# tests/training/test_views.py checks this.
 _LANES = 16
 
 
@@ -364,13 +374,13 @@ def _mean(values: Tensor) -> Tensor:
 
 
 def _share(pairs: Tensor, least: float) -> Tensor:
-    """(N, 2, k) -> (N, k), what the first of two contributes to their mean plus `least`."""
+    """(N, 2, k) -> (N, k): the first value divided by the mean of both plus `least`."""
     first, second = pairs.flatten(1).chunk(2, dim=1)
     return 2 * first / (first + second + 2 * least)
 
 
 def _log(values: Tensor, least: float | tuple[float, ...]) -> Tensor:
-    """(N, k) -> (N, k), the logarithms of the values, but of none below zero, plus `least`: one, or one a column."""
+    """(N, k) -> (N, k): log(max(values, 0) + least). `least` is one number, or one for each column."""
     columns = values.shape[1]
     padded = F.pad(values.clamp_min(0) + values.new_tensor(least), (0, -columns % _LANES), value=1.0)
     return padded.log()[:, :columns]

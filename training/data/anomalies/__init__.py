@@ -1,7 +1,7 @@
-"""Drawn families of anomalies, against the tutorial's circles: for evaluation only, nothing is fitted on them.
+"""Families of drawn anomalies, used to evaluate a gate. Nothing is fitted on them.
 
-Every family draws a 100x100 grayscale image from a random generator. Circles of the tutorial have their centre near
-(52.5, 49.5) pixels, a radius of 2.3 to 36.4 pixels, and a line 1.39 pixels wide.
+Each family is a function from a random generator to a 100x100 grayscale image. For comparison: the normal circles have
+a centre near (52.5, 49.5), a radius of 2.3 to 36.4 and a line width of 1.39, all in pixels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -103,7 +103,7 @@ _ALL: Sequence[tuple[str, Family]] = (
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(dict(_ALL))
 
-# Every second family by name, so that near and far anomalies fall on both sides; then fixed.
-# FINAL ones were kept apart while the recipe was chosen; TUNING ones were looked at.
+# TUNING families were used to choose the method; FINAL families were looked at only afterwards. The split takes every
+# second name, so that both halves have easy and difficult families. Adding or renaming a family changes the split.
 FINAL = frozenset(sorted(FAMILIES)[1::2])
 TUNING = frozenset(FAMILIES) - FINAL

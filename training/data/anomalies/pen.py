@@ -1,4 +1,4 @@
-"""What the drawn anomalies are drawn with: Agg, as the tutorial's circles are."""
+"""Drawing functions for the anomalies, based on matplotlib's Agg renderer, which also draws the normal circles."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ def blank_sheet(level: int = WHITE) -> Image.Image:
 
 
 def lay_ink(sheet: Image.Image, points: Points, ink: int, width: float, filled: bool) -> None:
-    """Draw through Agg, as the tutorial does: its own antialiasing must not tell anomalies from circles."""
+    """Draws a path with Agg, like the normal circles, so that anomalies do not differ by their antialiasing."""
     renderer: Any = RendererAgg(SIDE, SIDE, 100)  # type: ignore[no-untyped-call]
     context = renderer.new_gc()
     context.set_linewidth(width * 72 / 100)  # in points
@@ -37,7 +37,7 @@ def lay_ink(sheet: Image.Image, points: Points, ink: int, width: float, filled: 
 
 
 def stroke(sheet: Image.Image, points: Points, width: float = LINE_WIDTH, ink: int = 0) -> None:
-    """Draw a line through the points, closed if the last is the first; width in pixels."""
+    """Draws a line through the points, closed if the last equals the first; the width is in pixels."""
     lay_ink(sheet, points, ink, width, filled=False)
 
 

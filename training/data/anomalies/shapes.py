@@ -1,4 +1,4 @@
-"""Anomalies of lines: polygons, stars, letters, ducks."""
+"""Anomalies of other shapes, outlined or filled: polygons, stars, letters, ducks."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont

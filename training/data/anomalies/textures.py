@@ -1,4 +1,4 @@
-"""Anomalies without lines: noise, gradients, patterns, and nearly nothing."""
+"""Anomalies of texture: noise, gradients, patterns, nearly blank images, and circles with noise or shading."""
 
 import numpy as np
 from PIL import Image, ImageFilter
