@@ -91,6 +91,13 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
             "logs": False,
         },  # its search for a provider, at every request; app.telemetry.tracing
     )
+    _set_state(app, settings, detector)
+    _add_routes(app, settings)
+    return app
+
+
+def _set_state(app: FastAPI, settings: Settings, detector: Detector | None) -> None:
+    """Sets what routes and the lifespan find in `app.state`."""
     app.state.settings = settings
     app.state.tokens = TokenCheck(settings.tokens, settings.tokens_file, settings.metrics_token)
     app.state.places = read_places(settings)
@@ -102,6 +109,9 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
     app.state.classifier = None
     app.state.kept = None
     app.state.on_artifact = None
+
+
+def _add_routes(app: FastAPI, settings: Settings) -> None:
     add_v1_routes(app)
     add_gate_routes(app)
     add_v2_routes(app)
@@ -111,7 +121,6 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
     add_report(app)
     add_kept_routes(app)
     add_review_page(app, keeps=settings.keep_folder is not None)
-    return app
 
 
 @asynccontextmanager

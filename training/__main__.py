@@ -9,10 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, get_args
+from typing import TYPE_CHECKING, NoReturn, get_args
 
 from training.data.variants import Permitted, parse_variants
-from training.plan import DEFAULTS, GroupBy, make_plan
+from training.plan import DEFAULTS, GroupBy, Plan, make_plan
+
+if TYPE_CHECKING:
+    from app.detection.artifact import Artifact
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m training") -> int:
@@ -32,7 +35,6 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         # and Ctrl-C during them should end as tidily as later.
         from app.errors import ArtifactError
         from training.errors import TrainingError
-        from training.report.judgements import YOUR_ANOMALIES
         from training.run import train
 
         plan = make_plan(options)
@@ -53,6 +55,13 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
     except KeyboardInterrupt as interrupt:
         print("\nStopped; no half-written artifact is left.", file=sys.stderr)
         return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+    _print_result(artifact, plan)
+    return 0
+
+
+def _print_result(artifact: "Artifact", plan: Plan) -> None:
+    from training.report.judgements import YOUR_ANOMALIES
+
     evaluation = artifact.manifest.evaluation
     print(f"{artifact.manifest.name} {artifact.version} is in {plan.output}")
     print(artifact.manifest.promise.words)
@@ -65,7 +74,6 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         print(f"Of your own anomalies {own['detection_rate']:.1%} are found.")
     print(evaluation["power"]["words"])
     print(f"Serve it: GATE_ARTIFACT={plan.output} make run")
-    return 0
 
 
 def _parser(prog: str = "python -m training") -> argparse.ArgumentParser:

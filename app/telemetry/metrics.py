@@ -24,7 +24,15 @@ class Metrics:
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
-        registry = self.registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
+        self._request_children: dict[tuple[str, str, int], Histogram] = {}
+        self._detector: Detector | None = None
+        self._drift: Drift | None = None
+        self._add_requests(self.registry)
+        self._add_judgements(self.registry)
+        self._add_artifacts(self.registry)
+
+    def _add_requests(self, registry: CollectorRegistry) -> None:
         self._requests = Histogram(
             "gate_http_request_duration_seconds",
             "From the request's head to the end of its answer.",
@@ -32,19 +40,10 @@ class Metrics:
             buckets=_DURATIONS,
             registry=registry,
         )
-        self._request_children: dict[tuple[str, str, int], Histogram] = {}
-        verdicts = Counter("gate_verdicts", "Images judged, by verdict.", ("verdict",), registry=registry)
-        self._normal, self._anomaly = verdicts.labels("normal"), verdicts.labels("anomaly")
         self._rejected = Counter(
             "gate_rejected",
             "Requests, and images of a batch, that were answered with a problem, by the last part of its type.",
             ("reason",),
-            registry=registry,
-        )
-        self._ratios = Histogram(
-            "gate_score_ratio",
-            "Score / threshold of each image judged: above 1 is an anomaly. Counted as at most 1000.",
-            buckets=_RATIOS,
             registry=registry,
         )
         self.input_bytes = Histogram("gate_input_bytes", "Bytes of request bodies.", buckets=_SIZES, registry=registry)
@@ -63,6 +62,33 @@ class Metrics:
         self._waiting = Gauge(
             "gate_waiting", "Requests in flight or waiting.", registry=registry, multiprocess_mode="livesum"
         )
+
+    def _add_judgements(self, registry: CollectorRegistry) -> None:
+        verdicts = Counter("gate_verdicts", "Images judged, by verdict.", ("verdict",), registry=registry)
+        self._normal, self._anomaly = verdicts.labels("normal"), verdicts.labels("anomaly")
+        self._ratios = Histogram(
+            "gate_score_ratio",
+            "Score / threshold of each image judged: above 1 is an anomaly. Counted as at most 1000.",
+            buckets=_RATIOS,
+            registry=registry,
+        )
+        self._kept = Counter(
+            "gate_kept",
+            "Images to keep: kept; dropped, when too many waited or it was too large; failed, by a fault of the disk.",
+            ("outcome",),
+            registry=registry,
+        )
+        self._candidate_verdicts = Counter(
+            "gate_candidate_verdicts",
+            "Images judged, by verdict and by that of GATE_CANDIDATE; unjudged when it could not keep up or not load.",
+            ("verdict", "candidate_verdict"),
+            registry=registry,
+        )
+        self._from_page = Counter(
+            "gate_page_images", "Images that the page sent, which are no evidence of drift.", registry=registry
+        )
+
+    def _add_artifacts(self, registry: CollectorRegistry) -> None:
         self._model_info = Gauge(
             "gate_model_info",
             "1 for the artifact that judges now, 0 for those that have.",
@@ -82,28 +108,11 @@ class Metrics:
             "gate_drift_sameness_log10",
             "log10 of the evidence that images are more alike than the calibration images, such as one that repeats.",
         )
-        self._kept = Counter(
-            "gate_kept",
-            "Images to keep: kept; dropped, when too many waited or it was too large; failed, by a fault of the disk.",
-            ("outcome",),
-            registry=registry,
-        )
-        self._candidate_verdicts = Counter(
-            "gate_candidate_verdicts",
-            "Images judged, by verdict and by that of GATE_CANDIDATE; unjudged when it could not keep up or not load.",
-            ("verdict", "candidate_verdict"),
-            registry=registry,
-        )
         self._reload_failures = Counter(
             "gate_reload_failures",
             "Reloads that were refused: what served before still serves.",
             registry=registry,
         )
-        self._from_page = Counter(
-            "gate_page_images", "Images that the page sent, which are no evidence of drift.", registry=registry
-        )
-        self._detector: Detector | None = None
-        self._drift: Drift | None = None
 
     def observe(self, scope: Scope, status: int, seconds: float, problem: str) -> None:
         """Counts one request.
