@@ -168,7 +168,7 @@ def batches(tiny_detector: Detector, monkeypatch: pytest.MonkeyPatch) -> list[in
     sizes: list[int] = []
     detect = Detector.detect
 
-    def counting(self: Detector, images: NDArray[np.float32], shown: Sequence[Shown]) -> list[Detection]:
+    def counting(self: Detector, images: NDArray[np.float32], shown: Sequence[Shown] | None = None) -> list[Detection]:
         sizes.append(len(images))
         return detect(self, images, shown)
 
@@ -188,7 +188,7 @@ def test_images_that_come_within_the_same_turns_of_the_loop_are_judged_together(
             return await queue.detect(level(turns / 10))
 
         found = await asyncio.gather(*map(after, range(5)))
-        expected = [tiny_detector.detect(level(turns / 10)[np.newaxis])[0].loss for turns in range(5)]
+        expected = [tiny_detector.detect(level(turns / 10).pixels[np.newaxis])[0].loss for turns in range(5)]
         assert [detection.loss for detection in found] == expected
 
     run(scenario)
@@ -250,7 +250,7 @@ def test_a_caller_that_went_away_takes_no_row(tiny_detector: Detector, batches: 
 def test_what_goes_wrong_in_the_network_reaches_every_caller(
     tiny_detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Detector, images: NDArray[np.float32], shown: Sequence[Shown]) -> list[Detection]:
+    def broken(self: Detector, images: NDArray[np.float32], shown: Sequence[Shown] | None = None) -> list[Detection]:
         raise RuntimeError("out of order")
 
     async def scenario() -> None:
