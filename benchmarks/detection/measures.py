@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from app.detection.detector import Detector
 from app.detection.promise import make_promise
 from benchmarks.detection.pictures import ANOMALY_VARIANTS, Groups, Images, Scale, anomalies, resolvable, test_circles
+from benchmarks.detection.ways import WITHIN
 from training.fitting.calibrate import run_in_batches
 from training.fitting.evaluate import auroc, wilson_interval
 
@@ -55,14 +56,32 @@ def remembered(score: Score) -> Score:
     return look_up
 
 
-def measure(score: Score, threshold: float, scale: Scale, brief: bool = False) -> dict[str, Any]:
+Margins = Callable[[Images, str], Scores]
+"""Images and the class of their files -> how far each score lies above its threshold."""
+
+
+def margins_of(detector: Detector) -> Margins:
+    """As the service decides, each class of files by its own threshold."""
+    thresholds = detector.artifact.manifest.thresholds
+    return lambda images, shown: run_in_batches(detector, images, shown)[0] - np.float32(thresholds[shown])
+
+
+def measure(
+    score: Score, threshold: float, scale: Scale, brief: bool = False, margins: Margins | None = None
+) -> dict[str, Any]:
     """All that is said of one model on circles; briefly, of large or slow ones, with anomalies sent as originals only,
     fewer circles, and without each family's own figures.
 
     A macro rate is the mean over families; as they are equally large it is also the rate over all their images, from
     which its interval comes. The interval is about other images of these families, not about other families.
     """
-    scores = {name: score(images[: BRIEF_CIRCLES if brief else None]) for name, images in test_circles(scale).items()}
+    classes = {way.name: way.shown for way in WITHIN}
+
+    def judged(images: Images, way: str) -> Scores:
+        return score(images) if margins is None else margins(images, classes[way])
+
+    tested = test_circles(scale).items()
+    scores = {name: judged(images[: BRIEF_CIRCLES if brief else None], name) for name, images in tested}
     variants = {name: rate(refused(own, threshold)) for name, own in scores.items()}
     worst = max(variants, key=lambda name: variants[name]["rate"])
     groups = anomalies(scale)
@@ -70,7 +89,8 @@ def measure(score: Score, threshold: float, scale: Scale, brief: bool = False) -
     families, verdicts = {}, {}
     for group, pictures in groups.items():
         for name, images in pictures.items():
-            own = np.stack([score(sent) for sent in (images[:1] if brief else images)])  # (anomaly variants, n)
+            ways = zip(images[:1] if brief else images, ANOMALY_VARIANTS, strict=False)
+            own = np.stack([judged(sent, way) for sent, way in ways])  # (anomaly variants, n)
             verdicts[name] = refused(own, threshold)
             families[name] = {
                 "group": group,

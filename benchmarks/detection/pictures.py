@@ -19,11 +19,12 @@ from tqdm import tqdm
 
 from app.detection.images import Preprocessing
 from benchmarks.detection.fresh import FRESH
+from benchmarks.detection.ways import FOR_ANOMALIES, WITHIN
 from testing.paths import ROOT
 from training.data.anomalies import FAMILIES, FINAL, TUNING, Family
 from training.data.circles import draw_circles, random_circles
 from training.data.dataset import decode, decode_variants
-from training.data.variants import DEFAULT_VARIANTS, SAME_PIXELS, Variant
+from training.data.variants import Variant, parse_variants
 
 Images = NDArray[np.uint8]
 """(..., 28, 28), grey levels 0 to 255."""
@@ -32,9 +33,10 @@ Groups = dict[str, dict[str, Images]]
 
 SEED = 20_261_122
 WHITE_PAPER = Preprocessing()
-VARIANTS = tuple(DEFAULT_VARIANTS.values())
+# At random draws, for the models that the benchmark fits and calibrates itself.
+VARIANTS = parse_variants("default").of_one_size().variants
 # Of an anomaly too, clients send more than the original: these stand for all of them.
-ANOMALY_VARIANTS = ("original", "png-50", "jpeg-q75", "jpeg-28", "box-28", "rotated-5", "blur-1")
+ANOMALY_VARIANTS = tuple(way.name for way in FOR_ANOMALIES)
 RESOLVABLE = 0.1  # squared distance from every circle
 _GROUPS = ("tuning", "final", "fresh")
 
@@ -61,7 +63,7 @@ def circles(count: int, stream: int) -> list[bytes]:
 
 def training_circles(scale: Scale) -> Images:
     """(fitted variants, n, 28, 28), for the models that the benchmark fits itself; the original comes first."""
-    fitted = tuple(variant for variant in VARIANTS if variant.name not in SAME_PIXELS)
+    fitted = tuple(variant.for_fitting() for variant in VARIANTS)
     return sent("train", circles(scale.train, 1), fitted, scale)
 
 
@@ -71,9 +73,9 @@ def calibration_circles(scale: Scale) -> Images:
 
 
 def test_circles(scale: Scale) -> dict[str, Images]:
-    """(n, 28, 28) for each variant."""
-    names = [variant.name for variant in VARIANTS]
-    return dict(zip(names, sent("test", circles(scale.test, 3), VARIANTS, scale), strict=True))
+    """(n, 28, 28) for each exact way within the permitted kinds; the original comes first."""
+    names = [way.name for way in WITHIN]
+    return dict(zip(names, sent("test", circles(scale.test, 3), WITHIN, scale), strict=True))
 
 
 def sent(name: str, originals: list[bytes], variants: tuple[Variant, ...], scale: Scale) -> Images:
@@ -95,14 +97,13 @@ def anomalies(scale: Scale) -> Groups:
 
 
 def _drawn(group: str, families: Mapping[str, Family], scale: Scale) -> dict[str, Images]:
-    variants = [DEFAULT_VARIANTS[name] for name in ANOMALY_VARIANTS]
 
     def make() -> Images:
         pictures = []
         for number, family in enumerate(tqdm(families.values(), group, leave=False, disable=None)):
             generator = np.random.default_rng([SEED, _GROUPS.index(group), number])
             files = [png(family(generator)) for _ in range(scale.family)]
-            pictures.append(decode_variants(files, variants, WHITE_PAPER, SEED))
+            pictures.append(decode_variants(files, FOR_ANOMALIES, WHITE_PAPER, SEED))
         return np.stack(pictures)
 
     return dict(zip(families, kept(f"families-{group}", scale, make), strict=True))
@@ -160,6 +161,8 @@ def _digest(scale: Scale) -> str:
         *(ROOT / "training" / "data" / "anomalies").glob("*.py"),
         Path(__file__),
         Path(__file__).with_name("fresh.py"),
+        Path(__file__).with_name("ways.py"),
+        ROOT / "training/data/sending.py",
     ]
     sources += [ROOT / "training/data/circles.py", ROOT / "training/data/variants.py", ROOT / "app/detection/images.py"]
     content = b"".join(path.read_bytes() for path in sorted(sources))

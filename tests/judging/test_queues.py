@@ -1,7 +1,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect
 
 from app.detection.detector import MOST_AT_ONCE, Detection, Detector
+from app.detection.images import DecodedImage
+from app.detection.shown import OF_ARRAYS, Shown
 from app.judging.queues import DetectionQueue, Lane, while_connected
 
 
@@ -156,8 +158,8 @@ def test_a_deadline_around_a_watched_wait_is_a_timeout() -> None:
     run(scenario)
 
 
-def level(value: float) -> NDArray[np.float32]:
-    return np.full((28, 28), value, np.float32)
+def level(value: float) -> DecodedImage:
+    return DecodedImage(np.full((28, 28), value, np.float32), OF_ARRAYS)
 
 
 @pytest.fixture
@@ -166,9 +168,9 @@ def batches(tiny_detector: Detector, monkeypatch: pytest.MonkeyPatch) -> list[in
     sizes: list[int] = []
     detect = Detector.detect
 
-    def counting(self: Detector, images: NDArray[np.float32]) -> list[Detection]:
+    def counting(self: Detector, images: NDArray[np.float32], shown: Sequence[Shown] | None = None) -> list[Detection]:
         sizes.append(len(images))
-        return detect(self, images)
+        return detect(self, images, shown)
 
     monkeypatch.setattr(Detector, "detect", counting)
     return sizes
@@ -186,7 +188,7 @@ def test_images_that_come_within_the_same_turns_of_the_loop_are_judged_together(
             return await queue.detect(level(turns / 10))
 
         found = await asyncio.gather(*map(after, range(5)))
-        expected = [tiny_detector.detect(level(turns / 10)[np.newaxis])[0].loss for turns in range(5)]
+        expected = [tiny_detector.detect(level(turns / 10).pixels[np.newaxis])[0].loss for turns in range(5)]
         assert [detection.loss for detection in found] == expected
 
     run(scenario)
@@ -248,7 +250,7 @@ def test_a_caller_that_went_away_takes_no_row(tiny_detector: Detector, batches: 
 def test_what_goes_wrong_in_the_network_reaches_every_caller(
     tiny_detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Detector, images: NDArray[np.float32]) -> list[Detection]:
+    def broken(self: Detector, images: NDArray[np.float32], shown: Sequence[Shown] | None = None) -> list[Detection]:
         raise RuntimeError("out of order")
 
     async def scenario() -> None:

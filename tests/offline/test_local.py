@@ -254,7 +254,7 @@ def test_a_score_that_is_not_a_number_is_an_anomaly_without_one(
 ) -> None:
     scorer = Scorer(load_artifact(limits.artifact), limits)
     detect = scorer._detector.detect
-    monkeypatch.setattr(scorer._detector, "detect", lambda images: detect(images * np.float32("nan")))
+    monkeypatch.setattr(scorer._detector, "detect", lambda images, shown: detect(images * np.float32("nan"), shown))
     row = scorer.score([str(files / "circle.png")])[0]
     assert (row.is_anomaly, row.loss, row.score, row.p_value) == (True, None, None, 0.01)
 

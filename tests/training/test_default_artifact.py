@@ -8,6 +8,7 @@ import pytest
 
 from app.detection.artifact import CHECKPOINT, load_artifact
 from app.detection.detector import Detector
+from app.detection.shown import Shown
 from testing.artifacts import DEFAULT_ARTIFACT
 from training.__main__ import main
 from training.data.dataset import circle_dataset
@@ -62,8 +63,9 @@ def test_a_small_training_gives_a_gate_that_refuses_nothing_else(artifact, datas
     train(plan)
     anomalies = np.concatenate(list(draw_families(3, dataset.preprocessing).values()))
     images = np.concatenate([dataset.test.images[:200], anomalies])
+    drawn = [Shown("PNG", 100, 100)] * len(images)
     committed, small = (
-        np.array([detection.is_anomaly for detection in Detector(load_artifact(folder)).detect(images)])
+        np.array([detection.is_anomaly for detection in Detector(load_artifact(folder)).detect(images, drawn)])
         for folder in (DEFAULT_ARTIFACT, plan.output)
     )
     assert committed[:200].mean() < 0.02
