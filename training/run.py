@@ -93,7 +93,7 @@ def train(plan: Plan) -> Artifact:
             raise TrainingError(f"{power['words']} At least {plan.least_detection:.0%} were asked for.")
         fields = _manifest_fields(plan, dataset, written, promise, calibration.thresholds, evaluation)
         fields["own_size"] = size
-        findings = Findings(fields, epoch_losses, tested, dataset.test.radii, anomalies, limits)
+        findings = Findings(fields, epoch_losses, tested, dataset.test.radii, anomalies, limits, dataset.oddest)
         write_report(folder / "report", findings, written.autoencoder, detector)
         write_samples(folder, _samples(detector, limits, dataset, anomalies))
         return fields

@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from io import BytesIO
 
@@ -14,6 +14,7 @@ from PIL import Image
 from app.detection.artifact import Architecture, PreprocessingRecord
 from app.detection.images import Preprocessing
 from app.detection.promise import make_promise
+from training.data.oddest import OddFile
 from training.data.variants import parse_variants
 from training.fitting.calibrate import uncalibrated_detector
 from training.fitting.evaluate import evaluate
@@ -142,6 +143,17 @@ def test_page_says_the_promise_the_variants_and_how_to_train_again(tmp_path, mod
     assert "--seed 7" in text
     assert "the drawn ones are inverted" in text
     assert not re.search(r"[a-z]\.[A-Z]", text), "a sentence runs into the next"
+
+
+def test_the_oddest_files_are_shown_with_their_names(tmp_path, models):
+    network, detector = models[1]
+    odd = tuple(OddFile(f"letters/{row}<b>.png", np.full((28, 28), row / 9, np.float32), 3.0 - row) for row in range(2))
+    findings = replace(findings_of(models[1], kind="folder"), oddest=odd)
+    write_report(tmp_path / "report", findings, network, detector)
+    html = (tmp_path / "report" / "index.html").read_text()
+    assert "letters/0<b>.png (3.0 times)" in Page(html).text
+    assert "letters/1&lt;b&gt;.png" in html
+    assert (tmp_path / "report" / "oddest.png").is_file()
 
 
 def test_names_cannot_break_the_page(tmp_path, models):

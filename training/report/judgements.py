@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.detection.detector import Detector
+from training.data.oddest import OddFile
 from training.fitting.calibrate import as_grey_levels, run_in_batches
 from training.fitting.evaluate import Limits, one_limit
 
@@ -25,6 +26,7 @@ class Findings:
         test_radii: (N,) of circles, in axes units; empty otherwise.
         anomalies: (M, 28, 28) for each family, grey levels in [0, 1].
         limits: The largest scores accepted of each variant and family; None: the manifest's threshold for all.
+        oddest: Of a folder, the files that differ most from all others.
     """
 
     manifest: dict[str, Any]
@@ -33,6 +35,7 @@ class Findings:
     test_radii: Sequence[float]
     anomalies: Mapping[str, NDArray[np.float32]]
     limits: Limits | None = None
+    oddest: Sequence[OddFile] = ()
 
     @property
     def known_limits(self) -> Limits:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from app.detection.detector import Detector
+from training.data.oddest import OddFile
 from training.model.autoencoders import Autoencoder
 from training.report import plots
 from training.report.facts import Facts, gather_facts, model_card, percent
@@ -35,6 +36,8 @@ def write_report(folder: Path, findings: Findings, autoencoder: Autoencoder, det
     latents = _encode(autoencoder, findings.test_images)
     charts = _charts(findings, judgements, facts, latents)
     sections = [*_judged_sections(judgements, facts, detector), _latent_section(autoencoder, latents)]
+    if findings.oddest:
+        sections.append(_oddest_section(findings.oddest))
     for name, chart in charts.items():
         (folder / f"{name}.png").write_bytes(chart)
     for section in sections:
@@ -140,6 +143,12 @@ def _telling(judged: Judged, threshold: float, count: int) -> list[int]:
     order = np.argsort(judged.scores, kind="stable")
     refused = judged.refused(threshold)[order]
     return [int(rows[len(rows) // 2]) for rows in (order[~refused], order[refused]) if len(rows)]
+
+
+def _oddest_section(oddest: Sequence[OddFile]) -> Section:
+    """The files to look at first, whichever part they are in; no verdict, which would depend on the part."""
+    captions = [f"{file.name} ({file.oddness:.1f} times)" for file in oddest]
+    return Section("oddest", drawn_pictures(np.stack([file.image for file in oddest]), captions), 6)
 
 
 def _latent_section(autoencoder: Autoencoder, latents: NDArray[np.float32]) -> Section:
