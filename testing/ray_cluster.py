@@ -8,8 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from testing.servers import wait_until
-from tests.project.test_integrations import free_port
+from testing.servers import free_port, wait_until
 
 RAY = str(Path(sys.executable).parent / "ray")
 _START_SECONDS = 90

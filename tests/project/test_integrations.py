@@ -11,9 +11,8 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from testing.fake_classifier import FakeClassifier
 from testing.paths import ROOT
 from testing.pictures import encoded, picture
 from testing.prepared_requests import prepared_requests
+from testing.servers import free_port, running
 
 EXAMPLES = ROOT / "examples"
 NORMAL, ANOMALY = picture(level=255), picture(level=0)
@@ -38,32 +38,6 @@ pytestmark = [
     # Of other people's packages.
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"),
 ]
-
-
-def free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-        return port
-
-
-@contextmanager
-def running(command: list[str], port: int, log: Path) -> Iterator[str]:
-    """Runs a server until the end of the block; gives its address once it listens."""
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
-        try:
-            deadline = time.monotonic() + 30
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    assert process.poll() is None, log.read_text()[-3000:]
-                    assert time.monotonic() < deadline, log.read_text()[-3000:]
-                    time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
 
 
 def configuration(example: str, folder: Path, gate: int, classifier: FakeClassifier, port: int) -> Path:

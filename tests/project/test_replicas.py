@@ -19,8 +19,7 @@ import pytest
 
 from testing.artifacts import write_tiny_artifact
 from testing.pictures import picture
-from testing.servers import Server, wait_until
-from tests.project.test_integrations import free_port, running
+from testing.servers import Server, free_port, running, wait_until
 
 pytestmark = [
     pytest.mark.slow,
