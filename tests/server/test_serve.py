@@ -184,21 +184,6 @@ def test_an_artifact_with_another_name_is_swapped_in_with_a_warning(tmp_path: Pa
         server.wait_for_line("artifact reloaded")
 
 
-@pytest.mark.parametrize("folder", ["/proc/nowhere", "file/metrics"])
-def test_workers_serve_on_without_a_place_for_their_numbers(
-    tiny_artifact: Path, tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / folder))
-    with Server("--workers", "2", artifact=tiny_artifact) as server, server.client() as client:
-        server.wait_for_line("worker started", 2)
-        server.wait_for_line("each counts for itself")
-        assert client.post("/v1/predict", content=picture()).status_code == 200
-        assert "gate_verdicts_total" in client.get("/metrics").text
-        server.signal(signal.SIGTERM)
-        assert server.exit_code() == 0
-
-
 def test_workers_end_when_their_supervisor_is_killed(tiny_artifact: Path) -> None:
     with Server("--workers", "2", artifact=tiny_artifact) as server, server.client():
         server.wait_for_line("worker started", 2)

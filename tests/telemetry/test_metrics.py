@@ -211,6 +211,19 @@ def test_without_a_place_in_memory_the_folder_is_a_temporary_one(
         assert folder.parent == tmp_path
 
 
+def test_without_any_folder_workers_count_for_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a container with a root that is read only and no memory to share."""
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    monkeypatch.setattr("app.telemetry.shared_metrics._MEMORY", str(tmp_path / "nowhere"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with shared_metrics() as folder:
+        assert folder is None
+        assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
+    assert "each counts for itself" in caplog.text
+
+
 def test_a_worker_has_all_pages_of_its_numbers_before_it_uses_one(tmp_path: Path) -> None:
     code = f"from app.telemetry.shared_metrics import reserve; reserve(){_WORKER}"
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}

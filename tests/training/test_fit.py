@@ -111,7 +111,7 @@ def test_loss_falls_over_one_cycle_of_the_learning_rate_too(images):
     assert losses[2] < losses[0]
 
 
-@pytest.mark.parametrize(("count", "epochs"), [(100, 6400), (56_000, 40), (200_000, 13)])
+@pytest.mark.parametrize(("count", "epochs"), [(100, 5120), (56_000, 20), (200_000, 8)])
 def test_passes_follow_from_the_number_of_images_when_none_are_asked_for(count, epochs):
     assert FitSettings(epochs=None, batch_size=128).epochs_for(count) == epochs
     assert FitSettings(epochs=7).epochs_for(count) == 7

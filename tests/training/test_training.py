@@ -140,9 +140,9 @@ def test_failed_run_leaves_the_earlier_artifact_as_it_was(trained, tmp_path):
 def test_folder_of_images_becomes_an_artifact(tmp_path, capsys, interrupts):
     folder, generator = tmp_path / "My squares", np.random.default_rng(0)
     for number in range(60):
-        size, start = generator.integers(8, 15), generator.integers(2, 10)
+        left, top, width, height = (int(one) for one in generator.integers((2, 2, 6, 6), (20, 20, 18, 18)))
         image = Image.new("RGB", (40, 40), "white")
-        image.paste((0, 0, 200), (start, start, start + size, start + size))
+        image.paste((0, 0, 200), (left, top, left + width, top + height))
         (folder / str(number % 2)).mkdir(parents=True, exist_ok=True)
         image.save(folder / str(number % 2) / f"{number}.{('png', 'jpg', 'bmp')[number % 3]}", quality=95)
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0broken")
