@@ -14,7 +14,7 @@ from benchmarks.detection.pictures import QUICK, Scale
 BENCHMARKS = Path(__file__).parents[1]
 RESULTS = BENCHMARKS / "results" / "detection.json"
 QUICK_RESULTS = BENCHMARKS.parent / "build" / "detection-quick.json"
-PAGE = BENCHMARKS / "detection.md"
+PAGE = BENCHMARKS / "detection" / "detection.md"
 PARTS = ("circles", "timing", "mnist-one", "mnist-all", "strict", "tutorial", "pyod")
 
 
