@@ -284,7 +284,9 @@ def open_pixels(container: ImageHeader, reduced: bool = True) -> ImageFile:
     if image.size != (container.width, container.height):
         raise ValueError("the decoder sees another size than was accepted")
     if container.format == "JPEG" and reduced:
-        image.draft("L", (_DRAFT_SIDE, _DRAFT_SIDE))
+        # Only the size is reduced. `draft("L")`, which reads brightness alone, is a little quicker, but colours that
+        # no screen can show are clipped when they are shown: a picture can be white in brightness and red to the eye.
+        image.draft(image.mode, (_DRAFT_SIDE, _DRAFT_SIDE))
     elif container.format == "BMP" and image.mode == "RGBA":
         image.load()
         # A fully transparent bitmap is meant to be opaque: Windows, Photoshop and OpenCV ignore its alpha channel too.

@@ -92,6 +92,8 @@ def recalibrate(settings: Settings, options: RecalibrateOptions) -> int:
         return INTERRUPTED
     except BrokenProcessPool as error:
         raise ScoringError("a worker process died (out of memory?); fewer --workers need less memory.") from error
+    except OSError as error:
+        raise ScoringError(f"{options.output} cannot be written: {error.strerror or error}.") from error
     return RECALIBRATED
 
 

@@ -14,7 +14,14 @@ from app.payload.number_images import NumberFormat
 from app.payload.parsed_body import Document, Form, Inference, ParsedBody, RawBody, UrlForm
 from app.payload.places import BodyPlace, FormPlace, JsonPlace, Place, Places, TensorPlace
 from app.payload.request_images import INPUT_KEYS, add_elements
-from app.payload.tensors import InferenceRequest, Tensor, holds_images, parse_inference_request, tensor_images
+from app.payload.tensors import (
+    InferenceRequest,
+    Tensor,
+    holds_images,
+    is_inference_request,
+    parse_inference_request,
+    tensor_images,
+)
 from app.payload.unjudged import Unjudged, may_begin_image
 from app.payload.url_form import decodings
 
@@ -60,7 +67,7 @@ def _add_place(found: Images, place: Place, body: ParsedBody, numbers: NumberFor
             body.value = root[0]
         case TensorPlace(), Inference():
             _add_tensors(found, place, body.request, numbers)
-        case TensorPlace(), Document():
+        case TensorPlace(), Document() if is_inference_request(body.value):
             _add_tensors(found, place, parse_inference_request(body.value, b""), numbers)
 
 
@@ -98,7 +105,10 @@ def _matches(container: Any, key: Any, keys: tuple[str | None, ...], path: str) 
         yield container, key, path
         return
     wanted, *rest = keys
-    if isinstance(value, list):
+    if isinstance(value, str) and _may_be_image(value):
+        # Some classifiers take the image in place of the object that usually holds it.
+        yield container, key, path
+    elif isinstance(value, list):
         for index in range(len(value)):
             if wanted is None or wanted == str(index):
                 yield from _matches(value, index, tuple(rest), f"{path}[{index}]")
@@ -107,6 +117,13 @@ def _matches(container: Any, key: Any, keys: tuple[str | None, ...], path: str) 
             if wanted is None or folded(field) == folded(wanted):
                 below = f"{path}.{shown(field)}" if path else shown(field)
                 yield from _matches(value, field, tuple(rest), below)
+
+
+def _may_be_image(text: str) -> bool:
+    """Whether a text that stands where a pointer goes deeper is an image or the address of one, rather than words."""
+    beginning = text.lstrip()[:64].lower()
+    is_address = "://" in beginning and not any(map(str.isspace, text.strip()))
+    return beginning.startswith("data:") or is_address or may_begin_image(text)
 
 
 def _add_value(found: Images, container: Any, key: Any, place: str, numbers: NumberFormat) -> None:

@@ -2,6 +2,8 @@
 
 import re
 from dataclasses import dataclass, field
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
 
 from app.payload.json_body import folded
 from app.payload.number_images import NumberFormat, read_number_format
@@ -22,8 +24,8 @@ class FormPlace:
         return f"form:{self.name}"
 
     def matches(self, name: str) -> bool:
-        """Whether some reader takes a field of this name for the place: PHP renames fields, and cuts at `[`."""
-        return _php_name(name) == _php_name(self.name)
+        """Whether some reader takes a field of this name for the place, so that it has to be judged as well."""
+        return bool(_readings(name) & _readings(self.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,5 +152,17 @@ def _route(text: str) -> UnjudgedRoute:
     return UnjudgedRoute(found[1], path.removesuffix("*"), path.endswith("*"))
 
 
-def _php_name(name: str) -> str:
-    return re.sub(r"[. ]", "_", folded(name).strip().partition("[")[0])
+def _readings(name: str) -> set[str]:
+    """The names that some reader of forms takes this name for, without case.
+
+    PHP writes "_" for "." and " ", drops single quotes and cuts at `[`; Rack and qs drop brackets around a name; Tomcat
+    decodes encoded words (RFC 2047).
+    """
+    try:
+        decoded = str(make_header(decode_header(name)))
+    except (HeaderParseError, ValueError, LookupError):
+        decoded = name
+    plain = {re.sub(r"[. ]", "_", folded(one).strip(" \t'\"")) for one in (name, decoded)}
+    cut = {one.partition("[")[0] for one in plain}
+    unbracketed = {re.split(r"[\[\]]", one.strip("[]"))[0] for one in plain}
+    return (cut | unbracketed) - {""} or plain

@@ -95,7 +95,7 @@ def read_inference_request(headers: Headers, body: bytes) -> InferenceRequest:
     if HEADER_LENGTH not in headers:
         return parse_inference_request(parse_json(body), b"")
     declared = headers[HEADER_LENGTH]
-    if not (declared.isascii() and declared.isdecimal()) or int(declared) > len(body):
+    if not (declared.isascii() and declared.isdecimal()) or len(declared) > 15 or int(declared) > len(body):
         raise MalformedRequest(f"{HEADER_LENGTH} is not the length of the JSON document in the body.")
     length = int(declared)
     if length == 0:  # the protocol's raw request: the whole body is the one element of the one input
@@ -183,7 +183,10 @@ def _parse_input(fields: Any, cursor: _Cursor) -> Tensor:
         raise MalformedRequest("The `shape` of an input is a list of lengths.")
     if datatype == "BYTES" and math.prod(shape) > MAX_IMAGES:
         raise MalformedRequest(f"A request holds at most {MAX_IMAGES} images.")
-    size = _parameters(fields).get("binary_data_size")
+    parameters = _parameters(fields)
+    if any(key.startswith("shared_memory") for key in parameters):
+        raise MalformedRequest("An input lies in shared memory, which cannot be judged; send its data.")
+    size = parameters.get("binary_data_size")
     if size is not None:
         if not _is_count(size):
             raise MalformedRequest("`binary_data_size` is a number of bytes.")
@@ -207,7 +210,7 @@ def _parameters(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**48
 
 
 def _binary_data(datatype: str, data: bytes, count: int) -> list[bytes] | NDArray[Any] | None:

@@ -30,7 +30,7 @@ _IMAGE_PATH = re.compile(
 )
 # PNG, JPEG, GIF, WebP, TIFF, gzip, zlib, PNM, JPEG 2000, ICO, DDS, SGI, ISO media (AVIF, HEIC), in base64 or hex.
 _BASE64_BEGINNING = re.compile(
-    "iVBORw0|/9j/|R0lGOD|UklGR[A-P]|SUkqA|TU0AK|H4sI|eJ[wxyz]|UD[UYIM][KgN]|AAAADGpQ|AAABAA|RERTI|AdoA|Z0eXB"
+    "iVBORw0|/9j/|R0lGOD|UklGR[A-P]|SUkqA|TU0AK|H4sI|eJ[wxyz]|UD[EIMQUYc][JKNg]|AAAADGpQ|AAABAA|RERTI|AdoA|Z0eXB"
     "|Qk[0-3][A-Za-z0-9+/]{60}"
 )
 _HEX_BEGINNING = re.compile("89504e47|ffd8ff|47494638|524946|49492a00|4d4d002a|1f8b08", re.IGNORECASE)

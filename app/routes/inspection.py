@@ -134,7 +134,9 @@ def _is_unjudged(request: Request, headers: Headers, path: bytes) -> bool:
     """Whether GATE_UNJUDGED names the request's route, and no header field redirects it to another route."""
     places: Places = request.app.state.places
     is_named = bool(places.unjudged) and places.is_unjudged(request.method, (path or b"/").decode("latin-1"))
-    return is_named and not any(name in headers for name in _REROUTING)
+    # CGI and WSGI do not tell "_" from "-".
+    sent = {name.replace("_", "-") for name in headers}
+    return is_named and sent.isdisjoint(_REROUTING)
 
 
 async def _judge(admission: Admission, images: Images) -> list[Judgement]:

@@ -104,6 +104,8 @@ class GateProtocol(HttpToolsProtocol):
             raise ValueError("Too many requests are sent ahead.")
         super().on_headers_complete()
         self._head_bytes = 0
+        # The body has a limit of its own, whose answer this connection must outlive, however long ago it was opened.
+        self._stop_timer()
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0

@@ -446,3 +446,16 @@ def test_nearest_takes_the_pixels_that_pillow_takes_and_smooths_nothing(side: in
     decoded = decode_image(buffer.getvalue(), Preprocessing(resize_filter="nearest"), 10**6)
     expected = np.asarray(image.resize((28, 28), Image.Resampling.NEAREST), np.float32) / np.float32(255)
     np.testing.assert_array_equal(decoded, expected)
+
+
+@pytest.mark.parametrize("side", [28, 300])
+def test_a_colour_that_is_clipped_when_it_is_shown_counts_as_it_is_shown(side: int) -> None:
+    """White in brightness everywhere, and red to the eye in the middle: a JPEG may say so."""
+    red = Image.new("L", (side, side), 128)
+    ImageDraw.Draw(red).rectangle((side // 4, side // 4, 3 * side // 4, 3 * side // 4), fill=255)
+    white, blue = Image.new("L", (side, side), 255), Image.new("L", (side, side), 128)
+    buffer = BytesIO()
+    Image.merge("YCbCr", (white, blue, red)).save(buffer, "JPEG", quality=95)
+    pixels = decode_image(buffer.getvalue(), Preprocessing(), 10**6)
+    assert pixels[14, 14] < 0.85
+    assert pixels[1, 1] > 0.97

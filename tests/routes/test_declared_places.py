@@ -240,3 +240,68 @@ def test_lists_of_numbers_are_judged_where_they_are_declared(
     assert client.post("/v1/gate/", json={"instances": [normal, np.zeros((50, 40)).tolist()]}).status_code == 422
     assert client.post("/v1/gate/", json={"instances": [normal, [[300] * 28] * 28]}).status_code == 400
     assert len(classifier.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        '"=?utf-8?B?cGljdHVyZQ==?="',
+        '"=?utf-8?Q?picture?="',
+        "'picture'",
+        '"[picture]"',
+        '"picture]"',
+        '"picture[]"',
+        '" picture"',
+    ],
+)
+def test_no_spelling_of_the_declared_field_is_a_way_around(
+    make_client: MakeClient, classifier: FakeClassifier, name: str
+) -> None:
+    client = make_client(classifier_url=classifier.url, image_at="form:picture")
+    parts = [(name, ODD), ('"picture"', NORMAL)]
+    form = b"".join(
+        b"--XX\r\nContent-Disposition: form-data; name=%s; filename=a.png\r\n\r\n%s\r\n" % (one.encode(), image)
+        for one, image in parts
+    )
+    headers = {"content-type": "multipart/form-data; boundary=XX"}
+    answer = client.post("/v1/gate/p", content=form + b"--XX--\r\n", headers=headers)
+    assert answer.status_code in (400, 422), answer.text
+    assert not classifier.requests
+
+
+def test_an_image_in_place_of_the_object_that_usually_holds_it_is_judged(
+    make_client: MakeClient, classifier: FakeClassifier
+) -> None:
+    client = make_client(classifier_url=classifier.url, image_at="json:/messages/*/content/*/image_url/url")
+    request = chat(NORMAL, system=LONG)
+    content = request["json"]["messages"][-1]["content"]
+    assert client.post("/v1/gate/p", **request).status_code == 200
+    content.append({"type": "image_url", "image_url": f"data:image/png;base64,{b64(ODD)}"})
+    assert client.post("/v1/gate/p", **request).status_code == 422
+    content[-1]["image_url"] = "https://elsewhere.example/duck.png"
+    assert client.post("/v1/gate/p", **request).status_code in (400, 415)
+
+
+def test_a_document_without_inputs_is_no_fault_where_a_tensor_is_one_of_several_places(
+    make_client: MakeClient, classifier: FakeClassifier
+) -> None:
+    client = make_client(classifier_url=classifier.url, image_at="json:/image,tensor:image")
+    assert client.post("/v1/gate/p", json={"image": b64(NORMAL)}).status_code == 200
+    assert client.post("/v1/gate/p", json={"image": b64(ODD)}).status_code == 422
+    assert client.post("/v1/gate/p", json={"inputs": [tensor(ODD)]}).status_code == 422
+
+
+def test_an_input_in_shared_memory_is_refused(make_client: MakeClient, classifier: FakeClassifier) -> None:
+    client = make_client(classifier_url=classifier.url, image_at="tensor:image")
+    shared = tensor(NORMAL, parameters={"shared_memory_region": "r"})
+    assert client.post("/v1/gate/p", json={"inputs": [shared]}).status_code == 400
+    assert client.post("/v2/models/tiny/infer", json={"inputs": [shared]}).status_code == 400
+
+
+def test_numbers_of_thousands_of_digits_are_refused_as_malformed(make_client: MakeClient) -> None:
+    client = make_client()
+    huge = "1" * 4000
+    body = f'{{"inputs":[{{"name":"image","datatype":"FP32","shape":[{huge},{huge}],"data":[1]}}]}}'
+    assert client.post("/v2/models/tiny/infer", content=body).status_code == 400
+    headers = {"inference-header-content-length": "1" * 5000}
+    assert client.post("/v2/models/tiny/infer", content=b"{}", headers=headers).status_code == 400

@@ -160,3 +160,10 @@ def test_requests_sent_ahead_are_all_answered_to_a_client_that_closes_its_side(s
 
 def test_half_a_request_and_a_closed_side_get_no_answer(server: Server) -> None:
     assert half_closed(server, post(picture())[:-1]) == b""
+
+
+def test_a_slow_body_gets_its_answer_on_a_connection_that_waited_before(server: Server) -> None:
+    with socket.create_connection(server.address, timeout=10) as connection:
+        time.sleep(0.4)
+        connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: gate\r\nContent-Length: 9\r\n\r\nabc")
+        assert everything_sent_by(connection).startswith(b"HTTP/1.1 408")
