@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from app.detection.artifact import Artifact
 from app.detection.detector import Detector
-from app.detection.images import decode_image
+from app.detection.images import decode_opened, open_image
 from training.data.circles import draw_circles, random_circles
 
 _SIDE = 100
@@ -74,11 +74,12 @@ def new_camera(artifact: Artifact, seed: int) -> Camera:
         SystemExit: There is none: the artifact takes every camera.
     """
     detector = Detector(artifact)
-    for darkening in np.geomspace(0.003, 0.9, 30):
+    for darkening in np.geomspace(0.003, 0.9, 60):
         camera = Camera(seed, float(darkening))
         circles = [one.content for one in camera.take(_TRIED) if one.belongs]
-        images = np.stack([decode_image(one, artifact.preprocessing, 10**6) for one in circles])
-        refused = float(np.mean([one.is_anomaly for one in detector.detect(images)]))
+        images = [decode_opened(open_image(one, 10**6), artifact.preprocessing) for one in circles]
+        judged = detector.detect(np.stack([one.pixels for one in images]), [one.shown for one in images])
+        refused = float(np.mean([one.is_anomaly for one in judged]))
         if _LEAST_REFUSED <= refused <= _MOST_REFUSED:
             return Camera(seed + 1, float(darkening))
     raise SystemExit("No camera of this example is refused as often as it should be.")
