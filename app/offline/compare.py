@@ -20,7 +20,7 @@ from app.offline.pool import in_processes, stopped_by_signals
 from app.offline.rows import Scored, Scorer
 from app.settings import Settings
 
-COMPARED, FAILED, CHANGED, INTERRUPTED = 0, 1, 3, 130
+COMPARED, CHANGED, INTERRUPTED = 0, 3, 130
 # (verdict of the old one, verdict of the new one) -> the change, in the order in which it is told.
 CHANGES = {
     (False, False): "normal for both",
@@ -118,12 +118,12 @@ def compare(settings: Settings, options: CompareOptions) -> int:
     """Judges every file with both, and says what changes.
 
     Returns:
-        The exit code: `COMPARED`; `FAILED`, if no file could be judged; `CHANGED`, if that is asked for and a verdict
+        The exit code: `COMPARED`; `CHANGED`, if that is asked for and a verdict
         changed; `INTERRUPTED` after Ctrl-C or SIGTERM.
 
     Raises:
         ArtifactError: One of the artifacts cannot be used.
-        ScoringError: The files or the output cannot be used.
+        ScoringError: The files or the output cannot be used, or no file can be judged.
     """
     try:
         with stopped_by_signals():
@@ -135,8 +135,6 @@ def compare(settings: Settings, options: CompareOptions) -> int:
         raise ScoringError("a worker process died (out of memory?); fewer --workers need less memory.") from error
     except OSError as error:
         raise ScoringError(f"{options.output} cannot be written: {error.strerror or error}.") from error
-    if not result.everything.judged:
-        return FAILED
     return CHANGED if options.fail_on_change and result.everything.changed else COMPARED
 
 
@@ -153,6 +151,8 @@ def _compare(settings: Settings, options: CompareOptions) -> Comparison:
             if options.output is not None:
                 pairs.append((file, pair))
             bar.update()
+    if not result.everything.judged:
+        raise ScoringError("none of the files can be judged: is the folder empty, or does it hold no images?")
     _print(artifacts, result, options.kept is not None)
     if options.output is not None:
         _write(settings, options, artifacts, chosen, result, pairs)

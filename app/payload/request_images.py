@@ -121,7 +121,7 @@ class _Search:
     def _add_part(self, part: Part, form: Form) -> None:
         place = f"Part `{shown(part.name)}`"
         self._rest.add_text(part.name, "The name of a part")
-        self._rest.add_text(part.file_name, f"The file name of {_lower(place)}")
+        self._add_file_name(part.file_name, f"The file name of {_lower(place)}")
         text = _text(part.content)
         if parse_content_type(part.content_type, place).is_json or _is_document(part, text):
             try:
@@ -133,6 +133,12 @@ class _Search:
         elif text is None or part.is_file:
             self.found.add_file(part.content, place, part.replace)
         elif text and not self._add_image_text(text, part.name, place, part.replace_text):
+            self._rest.add_text(text, place)
+
+    def _add_file_name(self, name: str, place: str) -> None:
+        """Checks each folder of a name, as browsers send it for folders; such a path is no address of another image."""
+        is_path = not is_address(name.partition("/")[0]) and "://" not in name and not name.startswith("//")
+        for text in name.split("/") if is_path else [name]:
             self._rest.add_text(text, place)
 
     def _add_document(self, document: Document, place: str = "") -> None:

@@ -305,3 +305,12 @@ def test_numbers_of_thousands_of_digits_are_refused_as_malformed(make_client: Ma
     assert client.post("/v2/models/tiny/infer", content=body).status_code == 400
     headers = {"inference-header-content-length": "1" * 5000}
     assert client.post("/v2/models/tiny/infer", content=b"{}", headers=headers).status_code == 400
+
+
+@pytest.mark.parametrize("name", ["2024/a.jpg", "/home/me/a.png"])
+def test_a_file_name_with_folders_is_no_address(make_client: MakeClient, classifier: FakeClassifier, name: str) -> None:
+    client = make_client(classifier_url=classifier.url)
+    assert client.post("/v1/gate/p", files={"picture": (name, NORMAL)}).status_code == 200
+    odd_name = f"{b64(ODD)}/a.png"
+    assert client.post("/v1/gate/p", files={"picture": (odd_name, NORMAL)}).status_code in (400, 415)
+    assert client.post("/v1/gate/p", files={"picture": ("https://a.example/a.png", NORMAL)}).status_code == 415
