@@ -105,6 +105,12 @@ def _parser(prog: str = "python -m training") -> argparse.ArgumentParser:
         "size,light=0.8..1.2 (default: by model)",
     )
     add("--score", choices=("views", "loss"), help="what is compared with the threshold (default: by model)")
+    _add_fitting(parser)
+    return parser
+
+
+def _add_fitting(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--epochs", type=_count, help="passes over the training images (default: by model)")
     add("--latent-size", type=_count, help="width of the bottleneck (default: by model)")
     add("--loss", choices=("mse", "bce"), default="mse", help="what fitting minimises (default: mse)")
@@ -125,7 +131,6 @@ def _parser(prog: str = "python -m training") -> argparse.ArgumentParser:
         metavar="RATE",
         help="fail if less is found of any kind of made-up pictures, such as noise (default: 0)",
     )
-    return parser
 
 
 def _count(text: str) -> int:
