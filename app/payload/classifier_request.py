@@ -7,7 +7,7 @@ from starlette.datastructures import Headers
 
 from app.payload.declared_images import find_declared
 from app.payload.found_images import Images
-from app.payload.parsed_body import ParsedBody, UrlForm, parse_request_body
+from app.payload.parsed_body import ParsedBody, UrlForm, check_body_writable, parse_request_body
 from app.payload.places import Places
 from app.payload.request_images import find_images
 
@@ -39,6 +39,7 @@ def take_apart(
         query: The query, without the question mark.
         body: The whole body; may be empty.
         judges_bytes: Whether the classifier gets the image files unchanged; then data after their end is refused.
+            Otherwise the gate writes the request anew, and JSON that cannot be written again is refused.
 
     Raises:
         Refusal: It is broken, may be read in two ways, or holds something that cannot be judged; 4xx always.
@@ -52,6 +53,8 @@ def take_apart(
     images.check_count()
     if judges_bytes:
         images.check_ends()
+    elif parsed is not None:
+        check_body_writable(parsed)
     return ClassifierRequest(images, fields, parsed)
 
 

@@ -17,6 +17,7 @@ from app.payload.json_body import parse_json
 from app.payload.multipart import Part, parse_form, write_form
 from app.payload.tensors import HEADER_LENGTH, InferenceRequest, Tensor, read_inference_request
 from app.payload.url_form import parse_url_form
+from app.payload.written_json import check_writable
 
 _PNG = "image/png"
 _SECOND_BODY = re.compile(rb"\r\n--[^\r\n]{1,70}\r\ncontent-disposition:", re.IGNORECASE)
@@ -135,6 +136,21 @@ def parse_request_body(headers: Headers, body: bytes) -> ParsedBody:
         # Envoy does not forward the content type, and some readers skip whatever stands before the first boundary.
         raise MalformedRequest("The image is followed by what may be a multipart body.")
     return RawBody(body, headers.get("content-type", ""))
+
+
+def check_body_writable(body: ParsedBody) -> None:
+    """
+    Raises:
+        MalformedRequest: A JSON document in it cannot be written again so that it means the same.
+    """
+    match body:
+        case Document():
+            check_writable(body.value)
+        case Form():
+            for part, document in body.documents:
+                check_writable(document.value, f"Part `{shown(part.name)}`, ")
+        case Inference():
+            check_writable({**body.request.rest, "inputs": [tensor.fields for tensor in body.request.inputs]})
 
 
 def _without_type(body: bytes) -> ContentType:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -147,6 +148,71 @@ def test_open_inference_request_is_written_anew(
     else:
         assert is_plain(base64.b64decode(written["inputs"][0]["data"][0]))
         assert written["inputs"][1]["data"] == boxes.tolist()
+
+
+NESTED = "[" * 300 + "]" * 300
+
+
+@pytest.mark.parametrize(
+    ("beside", "named"),
+    [
+        ('"id": 18446744073709551616', "`id`: an integer of more than 64 bits"),
+        ('"a": {"b": [0, -9223372036854775809]}', "`a.b[1]`: an integer of more than 64 bits"),
+        (f'"tree": {NESTED}', "`tree[0][0]"),
+        ('"weights": [1, 1e400]', "`weights[1]`: a number beyond"),
+        ('"least": -1e400', "`least`: a number beyond"),
+    ],
+)
+def test_json_that_would_not_mean_the_same_is_refused_with_its_place(
+    make_client: MakeClient,
+    classifier: FakeClassifier,
+    beside: str,
+    named: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    body = f'{{"image": "{b64(HIDDEN)}", {beside}}}'
+    client = make_client(classifier_url=classifier.url, forward="judged", image_at="json:/image")
+    with caplog.at_level(logging.ERROR):
+        response = client.post("/v1/gate/", content=body)
+    assert response.status_code == 400
+    assert named in response.json()["detail"]
+    assert not caplog.records
+    assert not classifier.requests
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_number_beside_an_open_inference_image_that_would_change_is_refused_with_its_place(
+    make_client: MakeClient, classifier: FakeClassifier, binary: bool
+) -> None:
+    client = make_client(classifier_url=classifier.url, forward="judged", image_at="tensor:image")
+    element = len(HIDDEN).to_bytes(4, "little") + HIDDEN
+    data = f'"parameters": {{"binary_data_size": {len(element)}}}' if binary else f'"data": ["{b64(HIDDEN)}"]'
+    image = f'{{"name": "image", "shape": [1], "datatype": "BYTES", {data}}}'
+    document = f'{{"inputs": [{image}], "parameters": {{"seed": 1e999}}}}'.encode()
+    headers = {"inference-header-content-length": str(len(document))} if binary else {}
+    response = client.post("/v1/gate/", content=document + element * binary, headers=headers)
+    assert response.status_code == 400
+    assert "`parameters.seed`: a number beyond" in response.json()["detail"]
+
+
+def test_number_in_a_json_part_that_would_change_is_refused_with_its_place(
+    make_client: MakeClient, classifier: FakeClassifier
+) -> None:
+    client = make_client(classifier_url=classifier.url, forward="judged")
+    response = client.post("/v1/gate/", files={"file": HIDDEN, "meta": (None, '{"n": 1e400}')})
+    assert response.status_code == 400
+    assert response.json()["detail"].startswith("Part `meta`, `n`: a number beyond")
+
+
+def test_largest_numbers_and_deepest_document_that_can_be_written_arrive(
+    make_client: MakeClient, classifier: FakeClassifier
+) -> None:
+    client = make_client(classifier_url=classifier.url, forward="judged", image_at="json:/image")
+    rest = f'"n": [18446744073709551615, -9223372036854775808, 1.5e308], "tree": {NESTED[47:-47]}'
+    assert client.post("/v1/gate/", content=f'{{"image": "{b64(HIDDEN)}", {rest}}}').status_code == 200
+    received = json.loads(classifier.requests[0].body)
+    assert received["n"] == [18446744073709551615, -9223372036854775808, 1.5e308]
+    assert received["tree"] == json.loads(NESTED[47:-47])
 
 
 @pytest.mark.parametrize("data", [HIDDEN, JPEG, picture(side=600, image_format="BMP")])
