@@ -4,6 +4,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -20,7 +21,8 @@ from app.payload.url_form import parse_url_form
 from app.payload.written_json import check_writable
 
 _PNG = "image/png"
-_SECOND_BODY = re.compile(rb"\r\n--[^\r\n]{1,70}\r\ncontent-disposition:", re.IGNORECASE)
+# Begins with a literal, which the search jumps to; with IGNORECASE it would take ten times as long.
+_DISPOSITION = re.compile(rb"-(?<=[Cc][Oo][Nn][Tt][Ee][Nn][Tt]-)[Dd][Ii][Ss][Pp][Oo][Ss][Ii][Tt][Ii][Oo][Nn]")
 # Open Inference requests with binary tensors are of no type of their own.
 _BINARY_TYPES = ("", "application/octet-stream")
 
@@ -120,10 +122,16 @@ def parse_request_body(headers: Headers, body: bytes) -> ParsedBody:
     if not media_type and body.startswith(b"--"):
         content_type = _without_type(body)
         media_type = content_type.media_type
+    is_untyped = not headers.get("content-type", "").strip()
     if HEADER_LENGTH in headers:
+        if is_untyped:
+            _check_hidden_form(body, 0)
         return _inference(headers, content_type, body)
     if media_type == FORM:
-        return Form(parse_form(content_type, body), plain_boundary(content_type))
+        parts = parse_form(content_type, body)
+        if is_untyped:
+            _check_hidden_form(body, len(parts))
+        return Form(parts, plain_boundary(content_type))
     if media_type.startswith("multipart/"):
         raise UnsupportedFormat("Of multipart bodies only multipart/form-data is accepted.")
     if media_type == URL_FORM:
@@ -132,9 +140,8 @@ def parse_request_body(headers: Headers, body: bytes) -> ParsedBody:
         return Document(parse_json(body), headers.get("content-type", "application/json"))
     if media_type.startswith("text/"):
         raise MalformedRequest(f"The body is {media_type}, and not JSON, as which text is read.")
-    if not media_type and _SECOND_BODY.search(body):
-        # Envoy does not forward the content type, and some readers skip whatever stands before the first boundary.
-        raise MalformedRequest("The image is followed by what may be a multipart body.")
+    if is_untyped:
+        _check_hidden_form(body, 0)
     return RawBody(body, headers.get("content-type", ""))
 
 
@@ -156,6 +163,20 @@ def check_body_writable(body: ParsedBody) -> None:
 def _without_type(body: bytes) -> ContentType:
     line = body[2 : max(body.find(b"\r\n"), 2)]
     return ContentType(FORM, {"boundary": line.decode("latin-1")})
+
+
+def _check_hidden_form(body: bytes, parts: int) -> None:
+    """Refuses a body without a content type that holds parts of a form beside the `parts` that were found in it.
+
+    Envoy may keep the content type from the gate, and many readers of forms skip whatever stands before the boundary
+    that it names: a whole image, or another form. Every part of a form has a Content-Disposition, whatever the order of
+    its header and its line ends are.
+    """
+    if sum(1 for _ in islice(_DISPOSITION.finditer(body), parts + 1)) > parts:
+        raise MalformedRequest(
+            "The request has no content type, and its body holds what may be a form (`Content-Disposition`) that is "
+            "not judged. Let the proxy in front forward `content-type`."
+        )
 
 
 def _inference(headers: Headers, content_type: ContentType, body: bytes) -> Inference:

@@ -3,6 +3,8 @@ import http.client
 import json
 import logging
 import re
+import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -355,9 +357,40 @@ def test_authz_recognises_images_without_a_content_type(client: TestClient) -> N
     assert client.post("/v1/authz/", content=document).status_code == 403
 
 
-def test_authz_refuses_an_image_in_front_of_a_form(client: TestClient) -> None:
-    form = client.build_request("POST", "/v1/authz/", files={"f": ("a.png", ANOMALY)}).read()
-    assert client.post("/v1/authz/", content=NORMAL + b"\r\n" + form).status_code == 400
+def with_chunk(png: bytes, content: bytes) -> bytes:
+    """A PNG with a chunk that no reader of images needs, between its header and its pixels."""
+    chunk = b"teSt" + content
+    return png[:33] + struct.pack(">I", len(content)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'Content-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n',
+        b'Content-Type: image/png\r\ncontent-disposition:form-data; name="f"; filename="a.png"\r\n\r\n',
+        b'X: y\r\n z\r\nCONTENT-DISPOSITION : form-data; name="f"\r\n\r\n',
+        b'Content-Type: image/png\nContent-Disposition: form-data; name="f"; filename="a.png"\n\n',
+    ],
+)
+def test_authz_without_a_content_type_refuses_a_form_that_an_image_hides(client: TestClient, header: bytes) -> None:
+    end = header[-1:] if b"\r" not in header else b"\r\n"
+    form = b"".join((end, b"--x", end, header, ANOMALY, end, b"--x--", end))
+    element = np.array([len(with_chunk(NORMAL, form))], "<u4").tobytes() + with_chunk(NORMAL, form)
+    document = json.dumps({"inputs": [bytes_input(1, len(element))]}).encode()
+    in_a_form = client.build_request("POST", "/", files={"f": ("a.png", with_chunk(NORMAL, form))}).read()
+    for body in (NORMAL + form, with_chunk(NORMAL, form), in_a_form):
+        answer = client.post("/v1/authz/", content=body)
+        assert answer.status_code == 400
+        assert "content type" in answer.json()["detail"]
+    headers = {"inference-header-content-length": str(len(document))}
+    assert client.post("/v1/authz/", content=document + element, headers=headers).status_code == 400
+    typed = {"content-type": "image/png"}
+    assert client.post("/v1/authz/", content=with_chunk(NORMAL, form), headers=typed).status_code == 200
+
+
+def test_authz_admits_a_form_without_a_content_type(client: TestClient) -> None:
+    form = client.build_request("POST", "/", files={"f": ("a.png", NORMAL), "g": ("b.png", NORMAL)}).read()
+    assert client.post("/v1/authz/", content=form).status_code == 200
 
 
 def test_authz_refuses_a_body_that_was_cut(client: TestClient) -> None:
