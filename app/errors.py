@@ -60,8 +60,10 @@ def size_words(size_bytes: int) -> str:
 
 
 def count_words(count: int) -> str:
-    """A number as people say it: "25 million", "999,999"."""
-    return f"{count / 1e6:.4g} million" if count >= 1e6 else f"{count:,}"
+    """A number as people say it: "25 million", "10,000 million", "999,999"."""
+    if count < 1_000_000:
+        return f"{count:,}"
+    return f"{count / 1e6:,.0f} million" if count >= 1e9 else f"{count / 1e6:.4g} million"
 
 
 class MalformedRequest(Refusal):

@@ -88,7 +88,7 @@ def read_image_header(data: bytes, formats: tuple[str, ...] = ACCEPTED_FORMATS) 
     """
     name = known_format(data)
     if name is None or name not in formats:
-        raise UnsupportedFormat(refusal_words(name, formats))
+        raise UnsupportedFormat(refusal_words(name, formats, is_empty=not data))
     try:
         return _READERS[name](data)
     except (struct.error, IndexError) as error:

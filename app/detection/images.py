@@ -162,10 +162,10 @@ def open_image(data: bytes, max_pixels: int, formats: tuple[str, ...] = ACCEPTED
     if width < 1 or height < 1:
         raise UndecodableImage(f"The {container.format} header announces an image without pixels.")
     if width * height > max_pixels:
-        raise TooManyPixels(
-            f"The image has {width:,} x {height:,} pixels, {count_words(width * height)}; "
-            f"at most {count_words(max_pixels)} are accepted."
-        )
+        has, may = count_words(width * height), count_words(max_pixels)
+        if has == may:
+            has, may = f"{width * height:,}", f"{max_pixels:,}"
+        raise TooManyPixels(f"The image has {width:,} x {height:,} pixels, {has}; at most {may} are accepted.")
     if max(width, height) > MAX_SIDE:
         raise TooManyPixels(f"The image has {width:,} x {height:,} pixels; at most {MAX_SIDE:,} a side are accepted.")
     return OpenedImage(container)

@@ -22,11 +22,17 @@ _SIGNATURES = (
     ("PDF", re.compile(rb"%PDF-")),
     ("Photoshop", re.compile(rb"8BPS")),
     ("icon", re.compile(rb"\x00\x00\x01\x00")),
+    ("HTML", re.compile(rb"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)),
+    ("JSON", re.compile(rb"\s*(?:\{\s*[\"}]|\[\s*[\"{\[\]0-9-])")),
+    ("base64 text", re.compile(rb"data:image/|iVBORw0KGgo|/9j/4|R0lGODlh|UklGR[A-P]")),
 )
 _ADVICE = {
     "HEIC": "Save it as JPEG; an iPhone takes JPEGs with Settings > Camera > Formats > Most Compatible.",
     "SVG": "Export it as PNG.",
     "PDF": "Export the page as PNG.",
+    "HTML": "Send the image itself, not the page or the error that a server sent in its place.",
+    "JSON": "Send the image file itself.",
+    "base64 text": "Decode it first, and send the bytes.",
 }
 
 
@@ -35,13 +41,16 @@ def known_format(data: bytes) -> str | None:
     return next((name for name, signature in _SIGNATURES if signature.match(data)), None)
 
 
-def refusal_words(name: str | None, accepted: tuple[str, ...]) -> str:
+def refusal_words(name: str | None, accepted: tuple[str, ...], is_empty: bool = False) -> str:
     """Returns a message that says why a file is not accepted, and what its sender can do.
 
     Args:
         name: The file's format as returned by `known_format`.
         accepted: The names of the accepted formats.
+        is_empty: Whether there are no bytes at all.
     """
+    if name is None and is_empty:
+        return "The file is empty."
     if name is None:
         return f"The file is not one of {', '.join(accepted)}, judged by its first bytes."
     advice = _ADVICE.get(name, "Save it as PNG or JPEG.")
@@ -50,4 +59,4 @@ def refusal_words(name: str | None, accepted: tuple[str, ...]) -> str:
     return f"This is {_WITH_ARTICLE.get(name, f'a {name}')} file, which is not one of {', '.join(accepted)}. {advice}"
 
 
-_WITH_ARTICLE = {"HEIC": "an HEIC", "AVIF": "an AVIF", "SVG": "an SVG", "icon": "an icon"}
+_WITH_ARTICLE = {"HEIC": "an HEIC", "AVIF": "an AVIF", "SVG": "an SVG", "icon": "an icon", "HTML": "an HTML"}

@@ -2,9 +2,12 @@
 
 import base64
 import binascii
+import re
 from typing import Any
 
 from app.errors import MalformedRequest, UnsupportedFormat
+
+_NOT_BASE64 = re.compile("[^A-Za-z0-9+/=]")
 
 
 def decode_base64(text: Any) -> bytes:
@@ -15,11 +18,11 @@ def decode_base64(text: Any) -> bytes:
     """
     if not isinstance(text, str):
         raise MalformedRequest("An image in JSON is a string of base64.")
+    lines = text.replace("\r", "").replace("\n", "")
     try:
-        lines = text.replace("\r", "").replace("\n", "")
         return binascii.a2b_base64(lines.encode("ascii"), strict_mode=True)
     except ValueError as error:
-        raise MalformedRequest("An image in text is base64; this is not.") from error
+        raise MalformedRequest(_what_is_wrong(lines)) from error
 
 
 def decode_image_text(text: str) -> bytes:
@@ -32,10 +35,21 @@ def decode_image_text(text: str) -> bytes:
     if text[:5].lower() == "data:":
         media_type, _, text = text.partition(",")
         if not media_type.lower().endswith(";base64"):
-            raise MalformedRequest("An image in a data: URL is base64.")
+            raise MalformedRequest("An image in a data: URL is base64, as in `data:image/png;base64,iVBORw0...`.")
     elif "://" in text[:64]:
         raise UnsupportedFormat("An image is given by its address; it can be judged only if it is sent along.")
     return decode_base64(text)
+
+
+def _what_is_wrong(text: str) -> str:
+    other = _NOT_BASE64.search(text)
+    if other is None and "=" not in text and len(text) % 4 in (2, 3):
+        return "The base64 of an image ends with its padding (`=`), and here that is missing."
+    if other is not None and other[0] in "-_":
+        return "An image is sent in standard base64, with `+` and `/`; this is the URL-safe kind, with `-` and `_`."
+    if other is not None and other[0] == " ":
+        return "The base64 of an image has no spaces; in a form or a query `+` is written as `%2B`."
+    return "An image in text is base64; this is not."
 
 
 def text_of(data: bytes, written_before: str) -> str:

@@ -129,18 +129,30 @@ def _may_be_image(text: str) -> bool:
 def _add_value(found: Images, container: Any, key: Any, place: str, numbers: NumberFormat) -> None:
     value = container[key]
     if isinstance(value, list):
+        if not _begins_with_a_number(value):
+            raise UnsupportedFormat(
+                f"{place}: a list; `/*` behind the pointer in GATE_IMAGE_AT takes each of its elements."
+            )
         try:
             found.add_tensor(numbers.list_image(value), place)
         except Refusal as refusal:
             raise refusal.at(place) from refusal
         return
     if not isinstance(value, str):
-        raise UnsupportedFormat(f"{place}: an image is a string of base64, or a data: URL.")
+        hint = "; GATE_IMAGE_AT can point to one of its fields" if isinstance(value, dict) else ""
+        kind = "an object" if isinstance(value, dict) else "no string"
+        raise UnsupportedFormat(f"{place}: an image is a string of base64, or a data: URL. This is {kind}{hint}.")
 
     def replace(data: bytes) -> None:
         container[key] = text_of(data, value)
 
     found.add_file(_decoded(value, place), place, replace)
+
+
+def _begins_with_a_number(value: Any) -> bool:
+    while isinstance(value, list) and value:
+        value = value[0]
+    return isinstance(value, int | float)
 
 
 def _add_tensors(found: Images, place: TensorPlace, request: InferenceRequest, numbers: NumberFormat) -> None:

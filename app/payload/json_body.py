@@ -22,7 +22,7 @@ def parse_json(body: bytes) -> Any:
         TooManyBytes: It holds more values than any request that could be judged.
     """
     if body.count(b",") > _MAX_VALUES:
-        raise TooManyBytes(f"The JSON document holds more than {_MAX_VALUES} values.")
+        raise TooManyBytes(f"The JSON document holds more than {_MAX_VALUES:,} values.")
     _check_encoding(body)
     try:
         document = json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_refuse_constant)

@@ -144,6 +144,8 @@ def _parts(body: bytes, position: int, boundary: bytes, strict: bool) -> list[Pa
         parts.append(_part(body, position, following - 2, strict))
         position = following + len(delimiter)
     if body[position : position + 2] != b"--":
+        if body[position : position + 1] == b"\n":
+            raise MalformedRequest("The lines of the multipart body end with LF alone; forms end them with CR LF.")
         raise MalformedRequest("The multipart body has something else behind a boundary than the end of its line.")
     if body[position + 2 :] not in (b"", b"\r\n"):
         raise MalformedRequest("The multipart body goes on behind its last boundary.")
@@ -227,12 +229,20 @@ def _disposition(value: bytes, strict: bool) -> tuple[bytes, bytes | None]:
     while position < len(value):
         parameter = pattern.match(value, position)
         if parameter is None or len(values) == _MAX_HEADER_LINES:
-            raise MalformedRequest("The Content-Disposition of a part can be read in two ways.")
+            raise MalformedRequest(
+                "The Content-Disposition of a part can be read in two ways: it has a backslash or a quotation mark in "
+                "a name, or is no list of `name=value`."
+            )
         position = parameter.end()
         if parameter[1] is None:
             continue
         name = parameter[1].lower()
         text = parameter[3] if parameter[2] is None else parameter[2]
+        if strict and name.endswith(b"*"):
+            raise MalformedRequest(
+                f"The Content-Disposition of a part has `{name.decode()}`, which some readers ignore; in front of a "
+                "classifier send `filename` alone, in UTF-8."
+            )
         # A parser that ignores quotation marks would find a second name inside the value.
         is_strange = name not in (b"name", b"filename") or b"name=" in text.lower()
         if name in values or (strict and is_strange) or name == b"name*":

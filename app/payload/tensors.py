@@ -230,7 +230,7 @@ def _binary_data(datatype: str, data: bytes, count: int) -> list[bytes] | NDArra
 
 def _json_data(datatype: str, data: list[Any]) -> list[bytes] | NDArray[Any] | None:
     if datatype == "BYTES":
-        return [decode_base64(element) for element in data]
+        return [_decoded(element, index) for index, element in enumerate(data)]
     dtype = _NUMERIC.get(datatype)
     if dtype is None:
         return None
@@ -246,6 +246,13 @@ def _json_data(datatype: str, data: list[Any]) -> list[bytes] | NDArray[Any] | N
             raise MalformedRequest(f"{datatype} values are {limits.min} to {limits.max}.")
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
         return values.astype(dtype).reshape(-1)
+
+
+def _decoded(element: Any, index: int) -> bytes:
+    try:
+        return decode_base64(element)
+    except MalformedRequest as refusal:
+        raise refusal.at(f"Element {index} of a BYTES input") from refusal
 
 
 def _parse_outputs(outputs: Any) -> list[WantedOutput] | None:

@@ -10,6 +10,11 @@ _MAX_FIELDS = 1000
 # marks and braces, so that no JSON document passes as a form.
 _PLAIN = re.compile(r"[0-9A-Za-z%&=+*._~!'()/:,@$?\[\]-]*")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_NO_FORM = "The content type is application/x-www-form-urlencoded, and the body is no such form:"
+_HINT = (
+    "curl's -d and --data-binary send that type unless they are told another one: "
+    "-H 'Content-Type: image/png' for an image, 'application/json' for JSON."
+)
 # The most decoding steps. No honest text is percent-encoded more often.
 _MOST_ENCODINGS = 5
 
@@ -26,11 +31,9 @@ def parse_url_form(body: bytes) -> list[tuple[str, str]]:
     try:
         text = body.decode("ascii")
     except UnicodeDecodeError as error:
-        raise MalformedRequest("The body is no URL-encoded form: it is not ASCII.") from error
+        raise MalformedRequest(f"{_NO_FORM} it has bytes that are not ASCII. {_HINT}") from error
     if not _PLAIN.fullmatch(text):
-        raise MalformedRequest(
-            "The body is no URL-encoded form: it has characters that forms percent-encode, as JSON has."
-        )
+        raise MalformedRequest(f"{_NO_FORM} it has characters that forms percent-encode, as JSON has. {_HINT}")
     if text.count("&") >= _MAX_FIELDS:
         raise MalformedRequest(f"The form has more than {_MAX_FIELDS} fields.")
     fields = [(_decode(name), _decode(value)) for name, _, value in (field.partition("=") for field in text.split("&"))]

@@ -3,8 +3,6 @@ import http.client
 import json
 import logging
 import re
-import struct
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +12,7 @@ from starlette.testclient import TestClient
 
 from app.settings import Settings, SettingsError
 from testing.fake_classifier import FakeClassifier
+from testing.hostile_files import chunk
 from testing.pictures import picture
 
 NORMAL, ANOMALY, BROKEN = picture(level=255), picture(level=0), picture()[:40]
@@ -359,8 +358,7 @@ def test_authz_recognises_images_without_a_content_type(client: TestClient) -> N
 
 def with_chunk(png: bytes, content: bytes) -> bytes:
     """A PNG with a chunk that no reader of images needs, between its header and its pixels."""
-    chunk = b"teSt" + content
-    return png[:33] + struct.pack(">I", len(content)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:]
+    return png[:33] + chunk(b"teSt", content) + png[33:]
 
 
 @pytest.mark.parametrize(
