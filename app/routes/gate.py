@@ -5,13 +5,15 @@ GATE_UNJUDGED names pass without being looked at. GET, HEAD and OPTIONS requests
 holds an image: health checks, metadata requests and CORS preflights are of this kind.
 """
 
+import asyncio
+import logging
 import re
 from time import perf_counter
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -20,6 +22,7 @@ from app.errors import (
     CannotJudgeNow,
     ClassifierDown,
     ClassifierTooSlow,
+    GateFailed,
     NoClassifier,
     NotAdmitted,
     PartialBody,
@@ -35,6 +38,8 @@ from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.web.problems import BODY_REFUSALS, IMAGE_REFUSALS, documented
 from app.web.routing import Endpoint, add_lean_route
+
+logger = logging.getLogger(__name__)
 
 # Routes are tried in this order, and most requests with an image are POST.
 _TRACE = re.compile("[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -101,18 +106,31 @@ async def _forward(
 
 
 async def authorize(request: Request) -> Response:
-    """Answers Envoy's ext_authz check: 200 admits the request. Refusals with status 5xx are answered with 429."""
+    """Answers Envoy's ext_authz check: 200 admits the request. Whatever would be a 5xx is answered with 429."""
+    try:
+        return await _authorize(request)
+    except Refusal as refusal:
+        raise _never_5xx(refusal) from refusal
+    except ClientDisconnect:
+        raise
+    except asyncio.CancelledError as error:
+        # uvicorn cancels what is still running when the time for a graceful shutdown is over.
+        raise CannotJudgeNow("The service stopped before this was done.") from error
+    except Exception as error:
+        request_id: str = request.state.request_id
+        logger.exception("authorizing failed", extra={"fields": {"request_id": request_id}})
+        raise CannotJudgeNow(GateFailed(request_id).detail) from error
+
+
+async def _authorize(request: Request) -> Response:
     settings: Settings = request.app.state.settings
     bodies: BodyReader = request.app.state.bodies
     path = _path_behind(b"/v1/authz", request)
-    try:
-        with bodies.hold() as held:
-            body = await bodies.read(_without_encoding(request.headers), request.receive, held)
-            decision = await inspect(request, _forwardable(request), path, body, proxies=False)
-    except Refusal as refusal:
-        raise _never_5xx(refusal) from refusal
+    with bodies.hold() as held:
+        body = await bodies.read(_without_encoding(request.headers), request.receive, held)
+        decision = await inspect(request, _forwardable(request), path, body, proxies=False)
     if not passes(decision, settings):
-        raise _never_5xx(_refusal(decision))
+        raise _refusal(decision)
     _count_forwarded(request, decision)
     return _admitted(decision, settings)
 

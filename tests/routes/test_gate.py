@@ -410,6 +410,20 @@ def test_authz_never_answers_5xx(
     assert response.headers["retry-after"] == "1"
 
 
+def test_authz_never_answers_5xx_for_a_fault_outside_of_judging(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: Any) -> bytes:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(client.app.state.bodies, "read", broken)  # type: ignore[attr-defined]
+    with caplog.at_level(logging.ERROR):
+        response = client.post("/v1/authz/", content=NORMAL)
+    assert response.status_code == 429
+    assert response.headers["retry-after"] == "1"
+    assert caplog.records[0].exc_info is not None
+
+
 @pytest.mark.parametrize("route", ["gate", "authz"])
 def test_accel_redirect_names_the_location_for_admitted_requests_only(make_client: MakeClient, route: str) -> None:
     client = make_client(accel_redirect="@classifier")
