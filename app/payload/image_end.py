@@ -3,13 +3,17 @@
 import struct
 
 from app.errors import MalformedRequest, UndecodableImage
+from app.payload.tiff_end import tiff_end
 
 # The most chunks, segments or blocks that are walked through; more than `app.detection.image_headers` accepts.
 _MAX_BLOCKS = 2**15
+# The boxes that an AVIF file has at its top, once or several times. Another one is no part of the image.
+_AVIF_SINGLE_BOXES = frozenset((b"ftyp", b"meta", b"moov"))
+_AVIF_BOXES = frozenset((b"mdat", b"free", b"skip", b"uuid", b"wide")) | _AVIF_SINGLE_BOXES
 
 
 def check_image_end(data: bytes) -> None:
-    """Raises if data follows the end of an image. Only PNG, JPEG, GIF, WebP and BMP are checked; other files pass.
+    """Raises if data follows the end of an image of a format that the service can accept. Other files pass.
 
     Raises:
         MalformedRequest: Data follows the end.
@@ -38,6 +42,10 @@ def _end(data: bytes) -> int | None:
         return size + 8 + (size & 1)
     if data.startswith(b"BM"):
         return _bmp_end(data)
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return tiff_end(data)
+    if data[4:8] == b"ftyp":
+        return _avif_end(data)
     return None
 
 
@@ -105,3 +113,24 @@ def _bmp_end(data: bytes) -> int:
     width, height, _, depth, compression = struct.unpack_from("<iiHHI", data, 18)
     rows_end = int(offset) + (abs(width) * depth + 31) // 32 * 4 * abs(height)
     return rows_end if compression in (0, 3) and rows_end < size else int(size)
+
+
+def _avif_end(data: bytes) -> int:
+    """Returns the position after the last box, which may say that it goes on to the end of the file."""
+    position = 0
+    seen: set[bytes] = set()
+    for _ in range(_MAX_BLOCKS):
+        size, kind = struct.unpack_from(">I4s", data, position) if len(data) - position >= 8 else (0, b"")
+        if kind not in _AVIF_BOXES or kind in seen & _AVIF_SINGLE_BOXES:
+            return position
+        seen.add(kind)
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", data, position + 8)
+        elif size == 0:
+            return len(data) if kind == b"mdat" else -1
+        if size < 8:
+            return -1
+        position += int(size)
+        if position >= len(data):
+            return position
+    return -1
