@@ -219,7 +219,7 @@ class NotKept(Refusal):
 
 
 class KeepingFailed(RetryLater):
-    status, slug, title = 503, "keeping-failed", "The folder of kept images cannot be written to"
+    status, slug, title = 503, "keeping-failed", "The folder of kept images cannot be used"
 
 
 class ClassifierDown(Refusal):

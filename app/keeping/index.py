@@ -108,7 +108,12 @@ class KeptIndex:
             self._connection = self._open(str(self.path))
         except sqlite3.DatabaseError as error:
             self._connection = self._open_again(error)
+        self._identity = self._identity_of_file()
         self._bring_up_to_date()
+
+    def is_lost(self) -> bool:
+        """Whether the file was removed or replaced, so that what is noted here reaches nobody."""
+        return self.is_shared and self._identity_of_file() != self._identity
 
     def add(self, record: Kept) -> None:
         """Adds an image whose files are written."""
@@ -162,6 +167,13 @@ class KeptIndex:
     def _rows(self, query: str, values: Sequence[Any]) -> list[Any]:
         with self._lock:
             return self._connection.execute(query, values).fetchall()
+
+    def _identity_of_file(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _open(self, path: str) -> sqlite3.Connection:
         connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)

@@ -1,5 +1,6 @@
 """Folder and index together: kept images are added, found, labelled and forgotten."""
 
+import logging
 import threading
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from app.errors import NotKept
 from app.keeping.folder import KeptFolder, encode
 from app.keeping.index import Cell, Filter, KeptIndex
 from app.keeping.record import Kept, Label
+
+logger = logging.getLogger(__name__)
 
 _EVICTED_AT_ONCE = 16
 # Beside its files an image takes a row of the index.
@@ -33,8 +36,17 @@ class KeptStore:
 
     @property
     def index(self) -> KeptIndex:
-        """The index, opened on first use. Building a missing index takes about a second for 100,000 images."""
+        """The index, opened on first use, and again if its file was removed, as together with the folder.
+
+        Building a missing index takes about a second for 100,000 images.
+        """
         with self._opening:
+            if self._index is not None and self._index.is_lost():
+                logger.warning(
+                    "the kept images are no longer there", extra={"fields": {"folder": str(self.folder.path)}}
+                )
+                self._index.close()
+                self._index = None
             if self._index is None:
                 self._index = KeptIndex(self.folder)
             return self._index

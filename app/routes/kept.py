@@ -2,6 +2,7 @@
 
 import math
 import re
+import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -49,14 +50,14 @@ def add_kept_routes(app: FastAPI) -> None:
     """Adds them to an app whose state has `judge`, `bodies`, and `kept`, which is None unless images are kept."""
     app.state.kept_lane = Lane("kept", 1)
     add = partial(add_lean_route, app)
-    shared: dict[str, Any] = {"responses": documented(NotKept), "openapi_extra": {"parameters": [_ID]}}
+    shared: dict[str, Any] = {"responses": documented(NotKept, KeepingFailed), "openapi_extra": {"parameters": [_ID]}}
     add(
         "GET",
         "/v1/kept",
         list_kept,
         summary="Kept images, newest first",
         response_model=KeptList,
-        responses=documented(NotKept, InvalidQuery),
+        responses=documented(NotKept, InvalidQuery, KeepingFailed),
         openapi_extra={"parameters": _FILTERS},
     )
     add(
@@ -65,7 +66,7 @@ def add_kept_routes(app: FastAPI) -> None:
         rates,
         summary="Live false-positive and detection rate",
         response_model=LiveRates,
-        responses=documented(NotKept),
+        responses=documented(NotKept, KeepingFailed),
     )
     add("GET", "/v1/kept/{id}", one_kept, summary="One kept image", response_model=Kept, **shared)
     add(
@@ -76,7 +77,7 @@ def add_kept_routes(app: FastAPI) -> None:
         response_class=Response,
         response_model=None,
         openapi_extra={"parameters": [_ID]},
-        responses={200: {"content": {"image/*": {"schema": _BINARY}}}, **documented(NotKept)},
+        responses={200: {"content": {"image/*": {"schema": _BINARY}}}, **documented(NotKept, KeepingFailed)},
     )
     add(
         "PUT",
@@ -129,10 +130,7 @@ async def put_label(request: Request) -> Response:
     bodies: BodyReader = request.app.state.bodies
     with bodies.hold() as held:
         label = _label(await bodies.read(request.headers, request.receive, held))
-    try:
-        record = await _run(request, partial(store.label, kept_id, label))
-    except OSError as error:
-        raise KeepingFailed(f"The label cannot be written: {error.strerror or error}.") from error
+    record = await _run(request, partial(store.label, kept_id, label))
     return _json(record.model_dump())
 
 
@@ -231,9 +229,18 @@ def _id(request: Request) -> str:
 
 
 async def _run(request: Request, work: Callable[[], T]) -> T:
-    """Runs disk access in a thread."""
+    """Runs disk access in a thread.
+
+    Raises:
+        KeepingFailed: The folder, or its index, cannot be used.
+    """
     lane: Lane = request.app.state.kept_lane
-    return await lane.run(work)
+    try:
+        return await lane.run(work)
+    except OSError as error:
+        raise KeepingFailed(f"The folder of kept images cannot be used: {error.strerror or error}.") from error
+    except sqlite3.Error as error:
+        raise KeepingFailed(f"The index of the kept images cannot be used: {error}.") from error
 
 
 def _json(body: dict[str, Any]) -> Response:

@@ -1,9 +1,12 @@
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +87,40 @@ def test_the_sample_is_drawn_from_all_images_alike(keeping: Callable[..., TestCl
     time.sleep(0.3)
     count = len(client.get("/v1/kept?limit=1000").json()["kept"])
     assert 80 < count < 165  # 400 draws at 30%: 120, and more than four standard deviations on either side
+
+
+def test_a_folder_that_is_deleted_while_serving_is_an_empty_one_and_fills_again(
+    keeping: Callable[..., TestClient], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = keeping(log_level="warning")
+    client.post("/v1/predict", content=BLACK)
+    (row,) = kept(client, 1)
+    shutil.rmtree(tmp_path / "kept")
+    capsys.readouterr()
+    answer = client.get("/v1/kept")
+    assert (answer.status_code, answer.json()) == (200, {"kept": []})
+    assert "the kept images are no longer there" in capsys.readouterr().err
+    assert client.get("/v1/kept/rates").json()["sampled"] == 0
+    assert client.get(f"/v1/kept/{row['id']}").status_code == 404
+    assert client.put(f"/v1/kept/{row['id']}/label", json={"label": "normal"}).status_code == 404
+    client.post("/v1/predict", content=BLACK)
+    (again,) = kept(client, 1)
+    assert again["id"] != row["id"]
+
+
+def test_an_index_that_cannot_be_used_is_503_with_the_reason(
+    keeping: Callable[..., TestClient], tmp_path: Path
+) -> None:
+    client = keeping()
+    client.post("/v1/predict", content=BLACK)
+    kept(client, 1)
+    (index,) = (tmp_path / "kept").glob("*.sqlite")
+    with closing(sqlite3.connect(index)) as connection:
+        connection.execute("DROP TABLE kept")
+    answer = client.get("/v1/kept")
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == "The index of the kept images cannot be used: no such table: kept."
+    assert answer.headers["retry-after"] == "1"
 
 
 def test_pixels_without_a_file_are_kept_as_a_picture(keeping: Callable[..., TestClient]) -> None:
