@@ -54,7 +54,7 @@ def _serve(settings: Settings, parsed: argparse.Namespace) -> int:
     use_named_folder()
     serve = _serve_with_workers if settings.workers > 1 else _serve_alone
     try:
-        with pid_file(settings.pid_file):
+        with pid_file(settings.pid_file, settings.workers):
             return serve(settings, address)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
@@ -80,8 +80,8 @@ def _serve_with_workers(settings: Settings, address: "Address") -> int:
 def _reload(settings: Settings, parsed: argparse.Namespace) -> int:
     from app.server.pid_file import reload  # as above
 
-    pid = reload(parsed.pid_file or settings.pid_file)
-    print(f"Process {pid} was told to load its artifact again; its log and gate_reload_failures_total say how it went.")
+    done = reload(parsed.pid_file or settings.pid_file)
+    print(f"Process {done.pid} has loaded its artifact again and serves {done.version}.")
     return 0
 
 

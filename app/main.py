@@ -109,6 +109,7 @@ def _set_state(app: FastAPI, settings: Settings, detector: Detector | None) -> N
     app.state.classifier = None
     app.state.kept = None
     app.state.on_artifact = None
+    app.state.on_reloaded = None
 
 
 def _add_routes(app: FastAPI, settings: Settings) -> None:
@@ -137,6 +138,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     reloader.on_artifact = app.state.on_artifact
     reloader.also = [partial(_read_tokens_again, tokens, app.state.metrics)]
     reloader.also += [candidate.load] if candidate is not None else []
+    reloader.on_done = app.state.on_reloaded
     reloader.on_hangup()
     artifact = judge.detector.artifact
     fields = {"artifact": artifact.manifest.name, "version": artifact.version, "image_at": str(app.state.places)}
@@ -152,12 +154,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.spans.close()
 
 
-def _read_tokens_again(tokens: TokenCheck, metrics: Metrics) -> None:
+def _read_tokens_again(tokens: TokenCheck, metrics: Metrics) -> str | None:
+    """Returns why the new ones are not used, or None if they are."""
     try:
         tokens.read_again()
     except SettingsError as error:
         metrics.reload_failed()
         logger.error("the new tokens are not used", extra={"fields": {"reason": str(error)}})
+        return f"the new tokens are not used: {error}"
+    return None
 
 
 def _start_aside(app: FastAPI, settings: Settings, judge: Judge) -> tuple[Aside, Candidate | None]:

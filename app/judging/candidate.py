@@ -75,17 +75,18 @@ class Candidate:
         self._thread = threading.Thread(target=self._run, name="candidate", daemon=True)
         self._thread.start()
 
-    def load(self) -> None:
-        """Loads the folder, at the start and again on SIGHUP; what is wrong with it is logged and counted."""
+    def load(self) -> str | None:
+        """Loads the folder, at the start and again on SIGHUP; what is wrong with it is logged, counted and returned."""
         try:
             detector = load_detector(self._folder, self._rate)
         except ArtifactError as error:
             self._metrics.reload_failed()
             logger.error("the candidate is not used", extra={"fields": {"reason": str(error)}})
-            return
+            return f"the candidate is not used: {error}"
         self._detector = detector
         artifact = detector.artifact
         logger.info("candidate", extra={"fields": {"artifact": artifact.manifest.name, "version": artifact.version}})
+        return None
 
     def offer(self, one: Compared) -> bool:
         """Takes one image at once.

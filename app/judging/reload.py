@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -36,7 +37,9 @@ class Reloader:
 
     Attributes:
         on_artifact: Is given the files of each artifact that comes to serve, by name; called in a thread.
-        also: Called in a thread at each reload, after the artifact; each says itself what is wrong.
+        also: Called in a thread at each reload, after the artifact; each logs what is wrong, and returns it.
+        on_done: Called in a thread after each reload with the time at which it began (`time.time`), the version of the
+            artifact that serves, and what is not used and why.
     """
 
     def __init__(self, judge: Judge, folder: Path, rate: float | None = None) -> None:
@@ -47,7 +50,8 @@ class Reloader:
             rate: GATE_TARGET_FALSE_POSITIVE_RATE.
         """
         self.on_artifact: Callable[[Mapping[str, bytes]], None] | None = None
-        self.also: list[Callable[[], None]] = []
+        self.also: list[Callable[[], str | None]] = []
+        self.on_done: Callable[[float, str, list[str]], None] | None = None
         self._judge = judge
         self._folder = folder
         self._rate = rate
@@ -73,11 +77,15 @@ class Reloader:
             await self._reload()
 
     async def _reload(self) -> None:
-        await self._reload_artifact()
-        for load in self.also:
-            await asyncio.to_thread(load)
+        started = time.time()
+        outcomes = [await self._reload_artifact()]
+        outcomes += [await asyncio.to_thread(load) for load in self.also]
+        if self.on_done is not None:
+            problems = [outcome for outcome in outcomes if outcome is not None]
+            await asyncio.to_thread(self.on_done, started, self._judge.detector.artifact.version, problems)
 
-    async def _reload_artifact(self) -> None:
+    async def _reload_artifact(self) -> str | None:
+        """Returns why the new artifact is not used, or None if it is."""
         old = self._judge.detector.artifact
         try:
             detector = await asyncio.to_thread(self._load)
@@ -85,18 +93,20 @@ class Reloader:
             self._judge.metrics.reload_failed()
             fields = {"serving": old.version, "reason": str(error)}
             logger.error("the new artifact is not used", extra={"fields": fields})
-        except Exception:
+            return f"the new artifact is not used, {old.version} goes on: {error}"
+        except Exception as error:
             self._judge.metrics.reload_failed()
             logger.exception("the new artifact is not used", extra={"fields": {"serving": old.version}})
-        else:
-            self._judge.use(detector)
-            name = detector.artifact.manifest.name
-            fields = {"artifact": name, "version": detector.artifact.version, "before": old.version}
-            if name != old.manifest.name:
-                logger.warning(
-                    "the artifact has another name", extra={"fields": {"name": name, "before": old.manifest.name}}
-                )
-            logger.info("artifact reloaded", extra={"fields": fields})
+            return f"the new artifact is not used, {old.version} goes on: {type(error).__name__}, see the log."
+        self._judge.use(detector)
+        name = detector.artifact.manifest.name
+        fields = {"artifact": name, "version": detector.artifact.version, "before": old.version}
+        if name != old.manifest.name:
+            logger.warning(
+                "the artifact has another name", extra={"fields": {"name": name, "before": old.manifest.name}}
+            )
+        logger.info("artifact reloaded", extra={"fields": fields})
+        return None
 
     def _load(self) -> Detector:
         read = RecordedFiles()

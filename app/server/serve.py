@@ -22,6 +22,7 @@ from app.judging.reload import load_detector
 from app.main import create_app
 from app.server.http_limits import GateProtocol
 from app.server.listener import Address, listen, log_address
+from app.server.pid_file import report_reload
 from app.settings import Settings
 
 # Longer than the keep-alive timeout of clients and most load balancers (httpx 5 seconds, nginx 60), so that they close
@@ -77,6 +78,8 @@ class GateServer(uvicorn.Server):
             on_artifact(read.contents)
         app: FastAPI = create_app(settings, detector)
         app.state.on_artifact = on_artifact
+        if settings.pid_file is not None:
+            app.state.on_reloaded = partial(report_reload, settings.pid_file)
         self._judge: Judge = app.state.judge
         self._drain_seconds = settings.drain_seconds
         self.on_started: Callable[[], None] = lambda: None
