@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from app.errors import ArtifactError, ScoringError
-from app.offline.commands import add_offline_commands, check_images
+from app.offline.commands import CommandParser, add_offline_commands, check_images
 from app.offline.local import ScoreOptions, score
 from app.settings import Settings, SettingsError, read_settings, usable_cores
 from app.telemetry.logs import configure_logging
@@ -141,7 +141,7 @@ def _parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description="Judge images with one artifact.")
-    commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND", parser_class=CommandParser)
     serve_parser = commands.add_parser("serve", help="answer HTTP requests; settings are GATE_* variables")
     serve_parser.add_argument("--host", help="address to bind (default: HOST, or 127.0.0.1)")
     serve_parser.add_argument("--port", help="port to bind (default: PORT, or 8000)")

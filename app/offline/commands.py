@@ -12,6 +12,23 @@ from app.settings import Settings, usable_cores
 Number = Callable[[str], int]
 
 
+class CommandParser(argparse.ArgumentParser):
+    """The parser of one command, which takes options in front of its paths, between and behind them."""
+
+    _is_within = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # A parser of commands calls this, whatever it was called by; and it is what the other one builds on.
+        # What follows `--` is no option, which the reader of mixed ones does not know.
+        if self._is_within or "--" in (args or ()):
+            return super().parse_known_args(args, namespace)
+        self._is_within = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_within = False
+
+
 def add_offline_commands(commands: Any, positive: Number) -> None:
     """Adds both to what `add_subparsers` gave; `run` of what they parse to is the command itself.
 
