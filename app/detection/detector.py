@@ -3,8 +3,7 @@
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -131,9 +130,12 @@ class Detector:
         Returns:
             N detections, in order.
         """
-        classes = repeat(self._class_of(OF_ARRAYS)) if shown is None else map(self._class_of, shown)
-        parts = [images[start : start + MOST_AT_ONCE] for start in range(0, len(images), MOST_AT_ONCE)]
-        return [detection for part in parts for detection in self._detect(part, classes)]
+        classes = [self._class_of(one) for one in ([OF_ARRAYS] * len(images) if shown is None else shown)]
+        detections: list[Detection] = []
+        for start in range(0, len(images), MOST_AT_ONCE):
+            end = start + MOST_AT_ONCE
+            detections += self._detect(images[start:end], classes[start:end])
+        return detections
 
     def run(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """The graph alone, for calibration and measurement.
@@ -152,17 +154,19 @@ class Detector:
         scores, views = scores.reshape(count, columns), views.reshape(count, columns, -1)
         return [reconstructions.reshape(-1, SIDE, SIDE), losses, scores, views]
 
-    def _detect(self, images: NDArray[np.float32], classes: Iterable[_Class]) -> Iterator[Detection]:
+    def _detect(self, images: NDArray[np.float32], classes: list[_Class]) -> list[Detection]:
         reconstructions, losses, scores, views = self.run(images)
-        rows = zip(reconstructions, losses.tolist(), scores.tolist(), views, strict=True)
-        # The rows first: the classes are those of later batches too, and none of them may be taken in vain.
-        for (reconstruction, loss, columns, all_views), (shown, column, threshold, ranking, _) in zip(
-            rows, classes, strict=False
+        detections = []
+        for reconstruction, loss, columns, all_views, (shown, column, threshold, ranking, _) in zip(
+            reconstructions, losses.tolist(), scores.tolist(), views, classes, strict=True
         ):
             score, own = columns[column], all_views[column]
             # Not `score > threshold`: every comparison with NaN is false, and NaN must be refused.
             is_anomaly = not score <= threshold
-            yield Detection(reconstruction, loss, score, threshold, ranking.p_value(score), is_anomaly, own, shown)
+            detections.append(
+                Detection(reconstruction, loss, score, threshold, ranking.p_value(score), is_anomaly, own, shown)
+            )
+        return detections
 
     def view_p_values(self, detection: Detection) -> list[float]:
         """Returns the p-value of each view, computed like that of the score, in the manifest's order."""

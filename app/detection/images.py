@@ -181,7 +181,8 @@ def to_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> NDArray[np
         UndecodableImage: The pixels are damaged or end early.
     """
     gray = to_large_grayscale(image, preprocessing)
-    return to_small(gray, _covered(image.container, gray), preprocessing.resize_filter)
+    covered = None if gray.size == (SIDE, SIDE) else _covered(image.container, gray)
+    return to_small(gray, covered, preprocessing.resize_filter)
 
 
 def to_small(
@@ -244,7 +245,8 @@ def _decode(container: ImageHeader, background: int) -> Image.Image:
     """Decodes the first frame to mode L, composited on the background, not yet rotated. A large JPEG is reduced."""
     if container.plain_mode:
         # Pillow's own inflating and unfiltering, without its reader of chunks: a third of the time for a small image.
-        return _flatten(_inflate(container), background)
+        image = _inflate(container)
+        return image if container.plain_mode == "L" else _flatten(image, background)
     if container.format == "AVIF":
         return _flatten(decode_avif(container.pixels, (container.width, container.height)), background)
     image = open_pixels(container)

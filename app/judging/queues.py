@@ -116,8 +116,9 @@ class DetectionQueue:
         if not wanted:
             return
         try:
-            pixels, shown = zip(*(image for image, _ in wanted), strict=True)
-            found = self.detector.detect(np.stack(pixels), shown)
+            # Not np.stack(), which takes four times as long.
+            images = np.array([image.pixels for image, _ in wanted])
+            found = self.detector.detect(images, [image.shown for image, _ in wanted])
             results = list(zip(wanted, found, strict=True))
         except Exception as error:  # fail every request of the batch; otherwise their futures would never complete
             for _, detection in wanted:

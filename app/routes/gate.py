@@ -12,7 +12,6 @@ from time import perf_counter
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -74,7 +73,7 @@ async def gate(request: Request) -> ASGIApp:
     headers = _forwardable(request)
     bodies: BodyReader = state.bodies
     with bodies.hold() as held:
-        body = await bodies.read(_without_encoding(request.headers), request.receive, held)
+        body = await bodies.read(_without_encoding(request.scope["headers"]), request.receive, held)
         decision = await inspect(request, headers, path, body, proxies=classifier is not None)
         if not passes(decision, settings):
             raise _refusal(decision)
@@ -127,7 +126,7 @@ async def _authorize(request: Request) -> Response:
     bodies: BodyReader = request.app.state.bodies
     path = _path_behind(b"/v1/authz", request)
     with bodies.hold() as held:
-        body = await bodies.read(_without_encoding(request.headers), request.receive, held)
+        body = await bodies.read(_without_encoding(request.scope["headers"]), request.receive, held)
         decision = await inspect(request, _forwardable(request), path, body, proxies=False)
     if not passes(decision, settings):
         raise _refusal(decision)
@@ -195,12 +194,12 @@ def _is_ours(name: bytes) -> bool:
     return name.lower().replace(b"_", b"-").startswith(b"x-gate-")
 
 
-def _without_encoding(headers: Headers) -> Headers:
+def _without_encoding(headers: RawHeaders) -> RawHeaders:
     """Removes Content-Encoding, so that the body reader accepts the body.
 
     A compressed body is refused later, by `find_images`, as part of the decision, so that shadow mode only reports it.
     """
-    return Headers(raw=[field for field in headers.raw if field[0] != b"content-encoding"])
+    return [field for field in headers if field[0] != b"content-encoding"]
 
 
 def _add(

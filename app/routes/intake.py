@@ -44,7 +44,7 @@ async def take_in(
     bodies: BodyReader = request.app.state.bodies
     judges: Judge = request.app.state.judge
     with bodies.hold() as reservation:
-        body = await bodies.read(request.headers, request.receive, reservation)
+        body = await bodies.read(request.scope["headers"], request.receive, reservation)
         with judges.admit(request.receive, request.scope) as admission:
             found = await parse_body(admission, parse, body, in_place_bytes)
             del body  # the images found are copies; keeping the body too would double the memory of an upload

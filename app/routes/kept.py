@@ -129,7 +129,7 @@ async def put_label(request: Request) -> Response:
     store, kept_id = _store(request), _id(request)
     bodies: BodyReader = request.app.state.bodies
     with bodies.hold() as held:
-        label = _label(await bodies.read(request.headers, request.receive, held))
+        label = _label(await bodies.read(request.scope["headers"], request.receive, held))
     record = await _run(request, partial(store.label, kept_id, label))
     return _json(record.model_dump())
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 _PAGE = Path(__file__).parent / "page.html"
-_SOURCE = "x-gate-source"
+_SAYS_SO = (b"x-gate-source", b"page")
 
 
 def add_page(app: FastAPI) -> None:
@@ -30,7 +30,7 @@ def is_from_page(headers: Headers) -> bool:
 
     Programs can say both. They gain that their images are no evidence of drift, and are counted as the page's.
     """
-    return headers.get(_SOURCE) == "page" and headers.get("sec-fetch-site", "same-origin") == "same-origin"
+    return _SAYS_SO in headers.raw and headers.get("sec-fetch-site", "same-origin") == "same-origin"
 
 
 def page_headers(html: str) -> dict[str, str]:

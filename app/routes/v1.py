@@ -13,7 +13,6 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import Response
 
 from app.detection.artifact import Artifact, Manifest, Promise
 from app.errors import InvalidQuery, MalformedRequest, NotReady, Refusal
@@ -23,6 +22,7 @@ from app.payload.multipart import Part, is_multipart, parse_multipart
 from app.routes.intake import FORM_IN_PLACE_BYTES, take_in
 from app.routes.page import is_from_page
 from app.routes.report import INDEX
+from app.web.json_answer import JsonAnswer
 from app.web.problems import BODY_REFUSALS, IMAGE_REFUSALS, Problem, documented
 from app.web.routing import add_lean_route
 
@@ -114,7 +114,7 @@ def add_v1_routes(app: FastAPI) -> None:
     )
 
 
-async def predict(request: Request) -> Response:
+async def predict(request: Request) -> JsonAnswer:
     """One image, as the multipart part `file` or as the raw body; 200 whatever the verdict."""
     options = read_options(request)
     is_form = is_multipart(request.headers)
@@ -125,7 +125,7 @@ async def predict(request: Request) -> Response:
     return _json(prediction(judgement, options))
 
 
-async def predict_batch(request: Request) -> Response:
+async def predict_batch(request: Request) -> JsonAnswer:
     """Several images, each a multipart part `files`. The result of a file that cannot be judged is its problem."""
     options = read_options(request)
     results = await take_in(request, partial(_files_of_form, request.headers), Admission.judge_all, FORM_IN_PLACE_BYTES)
@@ -137,7 +137,7 @@ async def predict_batch(request: Request) -> Response:
     return _json({"results": answers})
 
 
-async def model(request: Request) -> Response:
+async def model(request: Request) -> JsonAnswer:
     """Name, version, preprocessing, threshold, the promise, and how well the artifact did when it was evaluated."""
     judge: Judge = request.app.state.judge
     artifact = judge.detector.artifact
@@ -162,7 +162,7 @@ async def model(request: Request) -> Response:
     return _json(info.model_dump())
 
 
-async def model_samples(request: Request) -> Response:
+async def model_samples(request: Request) -> JsonAnswer:
     """Images that belong, and some that do not, as the artifact brings them along."""
     judge: Judge = request.app.state.judge
     samples = judge.detector.artifact.samples
@@ -247,8 +247,8 @@ def _calibration_scores(artifact: Artifact) -> CalibrationScores:
     return CalibrationScores(size=len(scores), quantiles=scores[ranks].tolist())
 
 
-def _json(body: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+def _json(body: dict[str, Any]) -> JsonAnswer:
+    return JsonAnswer(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 _OPTIONS = ("reconstruction", "explain")

@@ -119,21 +119,21 @@ class Gambler:
         # By place among the edges: what a capital of 1 becomes with each bet. The first bet holds it back.
         self._wins = [[1.0, *(step_bet(middle, *step) for step in steps)] for middle in middles]
         self._even = [1 / (len(steps) + 1)] * (len(steps) + 1)
+        # Most of the time nothing has been won, and the capital is spread evenly: these bets are worked out once.
+        self._from_even = [_bet(self._even, wins) for wins in self._wins]
         self._shares = self._even
         self.evidence = 0.0
 
     def update(self, value: float) -> None:
         """Bets on one value in (0, 1]; P(value <= t) <= t is what makes the odds fair or worse."""
-        wins = self._wins[bisect_left(self._edges, value)]
-        jump = JUMP_RATE / len(wins)
-        capital = [((1 - JUMP_RATE) * share + jump) * win for share, win in zip(self._shares, wins, strict=True)]
-        growth = sum(capital)  # at least what the first bet holds: neither 0 nor infinite
-        self.evidence += math.log10(growth)
+        place = bisect_left(self._edges, value)
+        is_even = self._shares is self._even
+        gained, shares = self._from_even[place] if is_even else _bet(self._shares, self._wins[place])
+        self.evidence += gained
         if self.evidence <= 0:
             self.evidence, self._shares = 0.0, self._even
         else:
-            self.evidence = min(self.evidence, MOST_EVIDENCE)
-            self._shares = [part / growth for part in capital]
+            self.evidence, self._shares = min(self.evidence, MOST_EVIDENCE), shares
 
 
 class Repetition:
@@ -157,7 +157,9 @@ class Repetition:
         shares = np.stack([_cell_shares(row, edges) for row in calibration]).max(axis=0)
         error = math.sqrt(math.log(2 * variants / (1 - CONFIDENCE)) / (2 * size))
         self._edges = edges.tolist()
-        self._most: list[float] = np.minimum(shares + 2 * error, 1.0).tolist()
+        most: list[float] = np.minimum(shares + 2 * error, 1.0).tolist()
+        # By the cell of the last score: log10 of the growth if the next falls elsewhere, and if it falls there again.
+        self._gains = [(math.log10(elsewhere), math.log10(again)) for elsewhere, again in map(_same_bet, most)]
         self._last = -1
         self.evidence = 0.0
 
@@ -165,11 +167,8 @@ class Repetition:
         """Bets on one score; what is not a number is the oddest."""
         cell = bisect_left(self._edges, score) if score == score else len(self._edges)
         if self._last >= 0:
-            most = self._most[self._last]
-            # Where a cell may hold nearly all normal images, there is nothing to bet on.
-            win = SAME_WIN if SAME_WIN * most < 0.9 else 1.0
-            growth = win if cell == self._last else (1 - win * most) / (1 - most) if win > 1 else 1.0
-            self.evidence = min(max(self.evidence + math.log10(growth), 0.0), MOST_EVIDENCE)
+            evidence = self.evidence + self._gains[self._last][cell == self._last]
+            self.evidence = min(max(evidence, 0.0), MOST_EVIDENCE)
         self._last = cell
 
 
@@ -195,6 +194,29 @@ def rank_bounds(size: int) -> list[float]:
 def step_bet(value: float, share: float, win: float) -> float:
     """What a capital of 1 becomes: `win` if a value in (0, 1] is at most `share`, else what makes it fair."""
     return win if value <= share else (1 - win * share) / (1 - share)
+
+
+def _bet(shares: list[float], wins: list[float]) -> tuple[float, list[float]]:
+    """Bets a capital of 1 that is spread over some bets.
+
+    Args:
+        shares: How much of it lies on each bet.
+        wins: What a capital of 1 becomes with each.
+
+    Returns:
+        log10 of what the capital becomes, and how that is spread.
+    """
+    jump = JUMP_RATE / len(wins)
+    capital = [((1 - JUMP_RATE) * share + jump) * win for share, win in zip(shares, wins, strict=True)]
+    growth = sum(capital)  # at least what the first bet holds: neither 0 nor infinite
+    return math.log10(growth), [part / growth for part in capital]
+
+
+def _same_bet(most: float) -> tuple[float, float]:
+    """What a capital of 1 becomes if a score falls elsewhere, and if it falls into the cell that may hold `most`."""
+    if SAME_WIN * most >= 0.9:  # where a cell may hold nearly all normal images, there is nothing to bet on
+        return 1.0, 1.0
+    return (1 - SAME_WIN * most) / (1 - most), SAME_WIN
 
 
 def _largest_share(seen: float, room: float) -> float:

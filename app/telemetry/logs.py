@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 import orjson
 
 ACCESS = logging.getLogger("app.access")
+_NUMBERS = (int, float)
 _PLAIN = re.compile(r"[!#-<>-~]+")  # printable ASCII without space, quote and equals sign
+_ACCESS_RECORD = vars(logging.LogRecord(ACCESS.name, logging.INFO, "", 0, "request", None, None))
 
 
 class _JsonFormatter(logging.Formatter):
@@ -35,9 +37,10 @@ class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = f"{self._time(record)} {record.levelname:<7} {record.getMessage()}"
         for name, value in getattr(record, "fields", {}).items():
-            # A path is the client's words: with a line break in it, it could forge a line of its own.
             text = str(value)
-            line += f" {name}={text if _PLAIN.fullmatch(text) else json.dumps(text)}"
+            # A path is the client's words: with a line break in it, it could forge a line of its own.
+            is_plain = type(value) in _NUMBERS or _PLAIN.fullmatch(text)
+            line += f" {name}={text if is_plain else json.dumps(text)}"
         if record.exc_info:
             line += f"\n{self.formatException(record.exc_info)}"
         return f"{line}\n{record.stack_info}" if record.stack_info else line
@@ -62,7 +65,9 @@ def configure_logging(level: str, log_format: str) -> None:
 def log_request(fields: dict[str, object]) -> None:
     """One access line: method, path, status, request id, duration, and what the route added."""
     if ACCESS.isEnabledFor(logging.INFO):
-        # Not ACCESS.info(), which looks through the stack for its caller's name, file and line: nobody reads them.
-        record = logging.LogRecord(ACCESS.name, logging.INFO, "", 0, "request", None, None)
-        record.fields = fields
+        # Not ACCESS.info(), which looks through the stack for its caller's name, file and line, and not LogRecord(),
+        # which takes them apart: nobody reads them.
+        record = logging.LogRecord.__new__(logging.LogRecord)
+        now = time.time()
+        vars(record).update(_ACCESS_RECORD, created=now, msecs=now % 1 * 1000, fields=fields)
         ACCESS.handle(record)

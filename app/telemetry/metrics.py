@@ -28,6 +28,7 @@ class Metrics:
         self._request_children: dict[tuple[str, str, int], Histogram] = {}
         self._detector: Detector | None = None
         self._drift: Drift | None = None
+        self._shown_evidence: tuple[float, ...] = ()
         self._add_requests(self.registry)
         self._add_judgements(self.registry)
         self._add_artifacts(self.registry)
@@ -151,9 +152,7 @@ class Metrics:
             self._from_page.inc()
         elif drift is not None and detector is self._detector:
             drift.update(detection.score, detection.loss, detection.p_value, detection.is_anomaly)
-            self._evidence.set(drift.every.evidence)
-            self._admitted_evidence.set(drift.admitted.evidence)
-            self._sameness.set(drift.sameness.evidence)
+            self._show_evidence(drift.every.evidence, drift.admitted.evidence, drift.sameness.evidence)
 
     def forwarded(self, verdict: str) -> None:
         """Counts one request that the gate let pass; `verdict` is that of `app.routes.gate.GateDecision`."""
@@ -194,9 +193,16 @@ class Metrics:
             self._info(self._detector).set(0)
         self._detector = detector
         self._info(detector).set(1)
-        for gauge in (self._evidence, self._admitted_evidence, self._sameness):
-            gauge.set(0)
+        self._show_evidence(0.0, 0.0, 0.0)
         self._drift = Drift(detector.artifact.calibration, detector.row_thresholds)
+
+    def _show_evidence(self, *evidence: float) -> None:
+        """Sets the gauges of all images, of those admitted, and of sameness; mostly they stay as they are."""
+        if evidence == self._shown_evidence:
+            return
+        self._shown_evidence = evidence
+        for gauge, value in zip((self._evidence, self._admitted_evidence, self._sameness), evidence, strict=True):
+            gauge.set(value)
 
     def _info(self, detector: Detector) -> Gauge:
         return self._model_info.labels(detector.artifact.manifest.name, detector.artifact.version)

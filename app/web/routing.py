@@ -63,5 +63,10 @@ def add_lean_route(app: FastAPI, method: str, path: str, endpoint: Endpoint, **d
     app.router.add_api_route(path, endpoint, methods=[method], route_class_override=LeanRoute, **documentation)
     if method == "GET":  # probes of balancers ask with HEAD; the server leaves the body away
         app.router.add_api_route(
-            path, endpoint, methods=["HEAD"], route_class_override=LeanRoute, include_in_schema=False
+            path,
+            endpoint,
+            methods=["HEAD"],
+            route_class_override=LeanRoute,
+            include_in_schema=False,
+            response_model=None,
         )

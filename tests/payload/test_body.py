@@ -40,7 +40,7 @@ def read(
 
     async def run() -> bytes:
         with bodies.hold() as held:
-            return await bodies.read(Headers(headers or {}), receive, held)
+            return await bodies.read(Headers(headers or {}).raw, receive, held)
 
     return asyncio.run(run())
 
@@ -80,6 +80,49 @@ def test_a_body_that_stops_half_way_is_refused_in_time() -> None:
         read(reader(body_timeout_seconds=0.05), [b"half"], ends=False)
 
 
+def test_chunks_that_come_late_are_joined_with_those_that_were_there() -> None:
+    messages = [
+        {"type": "http.request", "body": body, "more_body": more}
+        for body, more in ((b"a", True), (b"b", True), (b"c", False))
+    ]
+
+    async def receive() -> dict[str, Any]:
+        if len(messages) < 3:
+            await asyncio.sleep(0.001)
+        return messages.pop(0)
+
+    async def run() -> bytes:
+        bodies = reader()
+        with bodies.hold() as held:
+            return await bodies.read([], receive, held)
+
+    assert asyncio.run(run()) == b"abc"
+
+
+def test_a_request_that_is_cancelled_while_its_body_comes_gives_its_bytes_back() -> None:
+    bodies = reader()
+
+    async def receive() -> dict[str, Any]:
+        if bodies.buffered_bytes:
+            await asyncio.sleep(60)
+        return {"type": "http.request", "body": b"half", "more_body": True}
+
+    async def run() -> None:
+        with bodies.hold() as held:
+            await bodies.read([], receive, held)
+
+    async def cancel() -> None:
+        task = asyncio.create_task(run())
+        await asyncio.sleep(0.01)
+        assert bodies.buffered_bytes == 4
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel())
+    assert bodies.buffered_bytes == 0
+
+
 def test_a_client_that_goes_away_is_told_apart() -> None:
     async def receive() -> dict[str, Any]:
         return {"type": "http.disconnect"}
@@ -87,7 +130,7 @@ def test_a_client_that_goes_away_is_told_apart() -> None:
     async def run() -> None:
         bodies = reader()
         with bodies.hold() as held:
-            await bodies.read(Headers({}), receive, held)
+            await bodies.read([], receive, held)
 
     with pytest.raises(ClientDisconnect):
         asyncio.run(run())
@@ -101,7 +144,7 @@ def test_compressed_bodies_are_refused(coding: str) -> None:
 
 
 def test_a_second_content_encoding_counts_too() -> None:
-    headers = Headers(raw=[(b"content-encoding", b"identity"), (b"content-encoding", b"gzip")])
+    headers = [(b"content-encoding", b"identity"), (b"content-encoding", b"gzip")]
 
     async def run() -> None:
         bodies = reader()
