@@ -3,7 +3,6 @@
 import csv
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +15,11 @@ from app.errors import ScoringError
 from app.keeping.record import Kept
 from app.offline.compare_page import Changed, ComparisonPage
 from app.offline.images import Chosen, choose_images
-from app.offline.pool import in_processes, stopped_by_signals
+from app.offline.pool import ended_in_one_line, in_processes
 from app.offline.rows import Scored, Scorer
 from app.settings import Settings
 
-COMPARED, CHANGED, INTERRUPTED = 0, 3, 130
+COMPARED, CHANGED = 0, 3
 # (verdict of the old one, verdict of the new one) -> the change, in the order in which it is told.
 CHANGES = {
     (False, False): "normal for both",
@@ -118,23 +117,15 @@ def compare(settings: Settings, options: CompareOptions) -> int:
     """Judges every file with both, and says what changes.
 
     Returns:
-        The exit code: `COMPARED`; `CHANGED`, if that is asked for and a verdict
-        changed; `INTERRUPTED` after Ctrl-C or SIGTERM.
+        The exit code: `COMPARED`; `CHANGED`, if that is asked for and a verdict changed.
 
     Raises:
+        KeyboardInterrupt: After Ctrl-C or SIGTERM.
         ArtifactError: One of the artifacts cannot be used.
         ScoringError: The files or the output cannot be used, or no file can be judged.
     """
-    try:
-        with stopped_by_signals():
-            result = _compare(settings, options)
-    except KeyboardInterrupt:
-        print("imagegate: interrupted.", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenProcessPool as error:
-        raise ScoringError("a worker process died (out of memory?); fewer --workers need less memory.") from error
-    except OSError as error:
-        raise ScoringError(f"{options.output} cannot be written: {error.strerror or error}.") from error
+    with ended_in_one_line(options.output, "interrupted"):
+        result = _compare(settings, options)
     return CHANGED if options.fail_on_change and result.everything.changed else COMPARED
 
 

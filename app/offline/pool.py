@@ -1,18 +1,22 @@
 """Files through scorers, with all cores: chunks go to processes, results come back in order."""
 
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import active_children, get_context, parent_process
 from os import _exit
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from app.detection.artifact import Artifact
+from app.errors import ScoringError
 from app.offline.rows import Scorer
 from app.settings import Settings
 
@@ -115,3 +119,26 @@ def stopped_by_signals() -> Iterator[None]:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ended_in_one_line(output: Path | None, interrupted: str) -> Iterator[None]:
+    """Runs a command so that whatever ends it early is said in one line.
+
+    Args:
+        output: Where it writes to.
+        interrupted: What is said after Ctrl-C or SIGTERM, before KeyboardInterrupt goes on to the command line.
+
+    Raises:
+        ScoringError: A worker process died, or the output cannot be written.
+    """
+    try:
+        with stopped_by_signals():
+            yield
+    except KeyboardInterrupt:
+        print(f"imagegate: {interrupted}.", file=sys.stderr)
+        raise
+    except BrokenProcessPool as error:
+        raise ScoringError("a worker process died (out of memory?); fewer --workers need less memory.") from error
+    except OSError as error:
+        raise ScoringError(f"{output} cannot be written: {error.strerror or error}.") from error

@@ -6,7 +6,6 @@ Split conformal calibration as in training (`app.detection.promise`), with one v
 import math
 import sys
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +33,10 @@ from app.detection.promise import make_promise
 from app.errors import Refusal, ScoringError
 from app.offline.images import Chosen, choose_images
 from app.offline.made_up import made_up_pictures
-from app.offline.pool import in_processes, stopped_by_signals
+from app.offline.pool import ended_in_one_line, in_processes
 from app.offline.rows import Scored, Scorer
 from app.settings import Settings
 
-RECALIBRATED, INTERRUPTED = 0, 130
 _VARIANT = "as production sends them"
 _WHOSE = f"normal images like those that set this threshold, {_VARIANT},"
 # As many as training keeps for explanations.
@@ -78,23 +76,16 @@ def recalibrate(settings: Settings, options: RecalibrateOptions) -> int:
     """Writes the new artifact, and says what changes.
 
     Returns:
-        The exit code: `RECALIBRATED`, or `INTERRUPTED` after Ctrl-C or SIGTERM, without a new artifact.
+        The exit code, 0.
 
     Raises:
+        KeyboardInterrupt: After Ctrl-C or SIGTERM; there is no new artifact.
         ArtifactError: The artifact or the output cannot be used, or the images are too few for the rate.
         ScoringError: The images cannot be used.
     """
-    try:
-        with stopped_by_signals():
-            _recalibrate(settings, options)
-    except KeyboardInterrupt:
-        print("imagegate: interrupted; there is no new artifact.", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenProcessPool as error:
-        raise ScoringError("a worker process died (out of memory?); fewer --workers need less memory.") from error
-    except OSError as error:
-        raise ScoringError(f"{options.output} cannot be written: {error.strerror or error}.") from error
-    return RECALIBRATED
+    with ended_in_one_line(options.output, "interrupted; there is no new artifact"):
+        _recalibrate(settings, options)
+    return 0
 
 
 def _recalibrate(settings: Settings, options: RecalibrateOptions) -> None:

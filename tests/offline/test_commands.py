@@ -1,5 +1,6 @@
 """The command line of the offline commands."""
 
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,31 @@ def test_a_command_line_that_is_wrong_ends_with_2(line: str, capsys: pytest.Capt
         main(line.split())
     assert caught.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (BrokenProcessPool(), 1, "a worker process died"),
+        (OSError(28, "No space left on device"), 1, "cannot be written: No space left on device"),
+    ],
+)
+@pytest.mark.parametrize("command", ["compare", "recalibrate"])
+def test_what_ends_a_command_early_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    error: BaseException,
+    code: int,
+    words: str,
+) -> None:
+    def fail(folder: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(f"app.offline.{command}.load_artifact", fail)
+    arguments = ["old", "new", "image"] if command == "compare" else ["old", "image"]
+    assert main([command, *arguments, "--output", "out"]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("imagegate: ")
+    assert words in line
