@@ -3,7 +3,9 @@
 Split conformal calibration as in training (`app.detection.promise`), with one variant: images as they came.
 """
 
+import hashlib
 import math
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -94,7 +96,7 @@ def _recalibrate(settings: Settings, options: RecalibrateOptions) -> None:
         raise ScoringError("--output names ARTIFACT itself: name a new folder, and point the link to it afterwards.")
     check_replaceable(options.output)
     chosen = choose_images(options.paths, options.kept, lambda one: one.sampled and one.label != "anomaly")
-    usable = _usable(_score(artifact, settings, chosen.files, options.workers))
+    usable = _usable(_score(artifact, settings, _distinct(chosen.files), options.workers))
     rate = options.rate or artifact.manifest.promise.target_false_positive_rate
     promise = make_promise(len(usable), rate, _WHOSE)
     ratios = np.sort(np.array([_ratio(one) for one in usable]))
@@ -124,6 +126,39 @@ def _score(artifact: Artifact, settings: Settings, files: list[str], workers: in
             scored.append(one)
             bar.update()
         return scored
+
+
+def _distinct(files: list[str]) -> list[str]:
+    """The first file of each content. A copy is no further image; counted twice, it would promise too much."""
+    by_size: dict[int, list[str]] = {}
+    for file in files:
+        by_size.setdefault(_size(file), []).append(file)
+    copies: set[str] = set()
+    for alike in by_size.values():
+        seen: set[bytes] = set()
+        for file in alike if len(alike) > 1 else []:
+            content = _digest(file)
+            if content in seen:
+                copies.add(file)
+            seen.add(content)
+    if copies:
+        print(f"{len(copies)} of {len(files)} files are exact copies of others; each content counts once.")
+    return [file for file in files if file not in copies]
+
+
+def _size(file: str) -> int:
+    try:
+        return os.stat(file).st_size
+    except OSError:  # named as a file that cannot be judged, later
+        return -1
+
+
+def _digest(file: str) -> bytes:
+    try:
+        with open(file, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except OSError:
+        return file.encode()
 
 
 def _scored(scorers: Sequence[Scorer], paths: list[str]) -> list[Scored]:
@@ -203,7 +238,7 @@ def _say_what_else(chosen: Chosen, scores: NDArray[np.float64]) -> None:
         print(
             f"warning: {copies:.0%} of the scores occur more than once. Copies in a folder promise less than they seem"
         )
-        print("    to; only where production itself repeats images do they belong here.")
+        print("    to, and files that differ in a few bytes may show the same image.")
     unlabelled = sum(record.label is None for record in chosen.records.values())
     if unlabelled:
         print(

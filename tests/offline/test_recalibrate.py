@@ -25,8 +25,8 @@ def production(tmp_path: Path) -> Path:
     """120 images that are darker than those of the tiny artifact: losses of .04 to .3."""
     folder = tmp_path / "production"
     folder.mkdir()
-    for number in range(120):
-        (folder / f"{number:03}.png").write_bytes(picture(level=116 + number % 120 * 88 // 120))
+    for number in range(120):  # of two widths, so that no two are copies
+        (folder / f"{number:03}.png").write_bytes(picture(level=116 + number * 88 // 120, width=28 + number % 2))
     return folder
 
 
@@ -85,6 +85,19 @@ def test_files_that_cannot_be_judged_are_named_and_not_counted(
     assert load_artifact(tmp_path / "new").manifest.promise.calibration_size == 120
 
 
+def test_each_content_counts_once_and_that_is_said_in_one_line(
+    artifact: Path, production: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(7):
+        (production / f"copy-{number}.png").write_bytes((production / "003.png").read_bytes())
+    (production / "gone.png").symlink_to("nowhere.png")
+    assert main(["recalibrate", str(artifact), str(production), "--output", str(tmp_path / "new")]) == 0
+    said = capsys.readouterr()
+    assert "7 of 128 files are exact copies of others; each content counts once.\n" in said.out
+    assert said.err.count("is not counted") == 1
+    assert load_artifact(tmp_path / "new").manifest.promise.calibration_size == 120
+
+
 def test_the_artifact_itself_and_other_folders_are_not_overwritten(
     artifact: Path, production: Path, tmp_path: Path
 ) -> None:
@@ -100,7 +113,7 @@ def test_images_that_need_another_training_are_warned_of(
     folder = tmp_path / "black"
     folder.mkdir()
     for number in range(120):
-        (folder / f"{number}.png").write_bytes(picture(level=number % 30))
+        (folder / f"{number}.png").write_bytes(picture(level=number % 30, width=28 + number // 30))
     assert main(["recalibrate", str(artifact), str(folder), "--output", str(tmp_path / "new")]) == 0
     assert "another training is due" in capsys.readouterr().out
 
