@@ -16,15 +16,22 @@ from testing.pictures import circle_picture
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel's content, as an installation lays it out."""
-    folder = tmp_path_factory.mktemp("installed")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "wheel")]
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the sdist."""
+    folder = tmp_path_factory.mktemp("distributions")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = (folder / "wheel").glob("*.whl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel's content, as an installation lays it out."""
+    (wheel,) = distributions.glob("*.whl")
+    site = tmp_path_factory.mktemp("installed") / "site"
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "site")
-    return folder / "site"
+        archive.extractall(site)
+    return site
 
 
 def run_installed(installed: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -56,6 +63,14 @@ def test_the_wheel_holds_the_page_and_the_report_template(installed: Path) -> No
     assert (installed / "app/routes/page.html").is_file()
     assert (installed / "training/report/templates/report.html").is_file()
     assert (installed / "app/default_artifact/circles/manifest.json").is_file()
+
+
+def test_wheel_and_sdist_are_what_an_index_takes(distributions: Path) -> None:
+    files = sorted(map(str, distributions.iterdir()))
+    assert len(files) == 2
+    command = [sys.executable, "-m", "twine", "check", "--strict", *files]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
