@@ -252,7 +252,7 @@ class TestInBrowser:
         assert one.page.inner_text("h1") == "Is this one of the circles it learnt?"
         assert one.page.locator("#strip canvas").count() == 8
         names = one.page.locator("#samples button").all_inner_texts()
-        assert names == ["One of them", "Another", "A stranger", "Another one"]
+        assert names == ["One of them", "Another", "A stranger", "Another stranger"]
         assert min(one.pixels("guide")) < 255  # the faint one on the pad
         one.page.set_input_files("#file", [upload("circle.png", encoded(Image.fromarray(thin_circle(7))))])
         one.verdict("normal")
@@ -373,8 +373,20 @@ class TestInBrowser:
         assert "Its score is 40 times the threshold" in text
         assert "None of the 99 images that set the threshold scored as high" in text
         assert "redrawn badly here" in text
+        assert "the dotted line stands at 1 in 100." in text
         assert one.page.locator("#scale .hill").get_attribute("d")
         assert "Score 1, threshold 0.025" in str(one.page.locator("#scale").get_attribute("aria-label"))
+
+    def test_a_score_is_told_in_words_that_need_no_statistics(self, visit: Callable[..., Visit]) -> None:
+        one = visit()
+        words = "([score, p]) => ratioWords(score, .5) + ' ' + rankWords(p)"
+        said = [one.page.evaluate(words, [score, p]) for score, p in ((-0.129, 0.999), (0.25, 0.6))]
+        assert said[0] == "Its score, -0.129, is far below the threshold, 0.5. " + (
+            "Nearly all images that belong score as high or higher."
+        )
+        assert (
+            said[1] == "Its score is 50% of the threshold. About 60 of 100 images that belong score as high or higher."
+        )
 
     def test_dropping_files(self, visit: Callable[..., Visit]) -> None:
         one = visit()
@@ -401,7 +413,7 @@ class TestInBrowser:
 
     @pytest.mark.parametrize(
         ("sample", "word"),
-        [("One of them", "normal"), ("Another", "normal"), ("A stranger", "anomaly"), ("Another one", "anomaly")],
+        [("One of them", "normal"), ("Another", "normal"), ("A stranger", "anomaly"), ("Another stranger", "anomaly")],
     )
     def test_samples_come_from_the_artifact(self, visit: Callable[..., Visit], sample: str, word: str) -> None:
         one = visit()
