@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
 from app.detection.detector import Detector
@@ -49,6 +49,13 @@ logger = logging.getLogger(__name__)
 
 class GateApp(FastAPI):
     """FastAPI's routes and documentation; `RequestMiddleware` stands in the place of FastAPI's own middleware."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # In the place of FastAPI's and Starlette's, which do the same in two steps, and mind a root path besides.
+        scope["app"] = self
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        await self.middleware_stack(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         routes = ExactRoutes(self.router)

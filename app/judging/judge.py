@@ -151,19 +151,16 @@ class Admission:
     def __exit__(self, *error: object) -> None:
         self._judge.count_waiting(-1)
 
-    async def judge(self, data: bytes) -> Judgement:
+    async def judge(self, data: bytes, for_drift: bool = True) -> Judgement:
         """Judges one file.
+
+        Args:
+            data: The file.
+            for_drift: False for somebody who tries it on the page: no evidence of what clients send.
 
         Raises:
             Refusal: What opening and decoding it raise.
         """
-        return await self._judge_one(data, for_drift=True)
-
-    async def judge_for_page(self, data: bytes) -> Judgement:
-        """The same for somebody who tries it on the page: no evidence of what clients send."""
-        return await self._judge_one(data, for_drift=False)
-
-    async def _judge_one(self, data: bytes, for_drift: bool) -> Judgement:
         image = await self._decoder.decode(data, self.detector.artifact.preprocessing, self._patience)
         with span("network"):
             detection = await self._queue.detect(image)

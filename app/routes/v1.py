@@ -119,7 +119,7 @@ async def predict(request: Request) -> JsonAnswer:
     options = read_options(request)
     is_form = is_multipart(request.headers)
     find = partial(_file_of_form, request.headers) if is_form else _file_of_body
-    judge = Admission.judge_for_page if is_from_page(request.headers) else Admission.judge
+    judge = partial(Admission.judge, for_drift=False) if is_from_page(request.headers) else Admission.judge
     judgement = await take_in(request, find, judge, FORM_IN_PLACE_BYTES if is_form else sys.maxsize)
     request.state.log.update(log_fields(judgement))
     return _json(prediction(judgement, options))

@@ -6,13 +6,27 @@ import re
 import sys
 import time
 from datetime import UTC, datetime
+from typing import TextIO
 
 import orjson
 
 ACCESS = logging.getLogger("app.access")
-_NUMBERS = (int, float)
+_PLAIN_FIELDS = re.compile(r"(?: [a-z_]+=[!#-<>-~]+)*")
 _PLAIN = re.compile(r"[!#-<>-~]+")  # printable ASCII without space, quote and equals sign
 _ACCESS_RECORD = vars(logging.LogRecord(ACCESS.name, logging.INFO, "", 0, "request", None, None))
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes to standard error, which needs no flushing: it writes whole lines at once."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.stream.write(f"{self.format(record)}\n")
+        except Exception:  # as the class above it does
+            self.handleError(record)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -35,12 +49,9 @@ class _TextFormatter(logging.Formatter):
         self._second = (0, "")
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{self._time(record)} {record.levelname:<7} {record.getMessage()}"
-        for name, value in getattr(record, "fields", {}).items():
-            text = str(value)
-            # A path is the client's words: with a line break in it, it could forge a line of its own.
-            is_plain = type(value) in _NUMBERS or _PLAIN.fullmatch(text)
-            line += f" {name}={text if is_plain else json.dumps(text)}"
+        line = (
+            f"{self._time(record)} {record.levelname:<7} {record.getMessage()}{_words(getattr(record, 'fields', {}))}"
+        )
         if record.exc_info:
             line += f"\n{self.formatException(record.exc_info)}"
         return f"{line}\n{record.stack_info}" if record.stack_info else line
@@ -56,10 +67,20 @@ class _TextFormatter(logging.Formatter):
 def configure_logging(level: str, log_format: str) -> None:
     """Sends every record to standard error; uvicorn's own access lines are replaced by ours."""
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not part of any line
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Lines()
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn.access").disabled = True
+
+
+def _words(fields: dict[str, object]) -> str:
+    """Fields of a text line, each with a space in front of it."""
+    words = "".join([f" {name}={value}" for name, value in fields.items()])
+    if words.count(" ") == len(fields) and _PLAIN_FIELDS.fullmatch(words):
+        return words
+    # A path is the client's words: with a line break in it, it could forge a line of its own.
+    texts = [(name, str(value)) for name, value in fields.items()]
+    return "".join([f" {name}={text if _PLAIN.fullmatch(text) else json.dumps(text)}" for name, text in texts])
 
 
 def log_request(fields: dict[str, object]) -> None:
