@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 DEV := .venv-dev/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test coverage test-browser test-container test-fuzz test-integrations test-kubernetes test-ray test-replicas test-retraining fuzz soak bench bench-serving bench-scoring bench-reduction bench-training bench-detection bench-gate bench-ray bench-scaling example-digits example-month train tutorial lint format lock clean
+.PHONY: help run test coverage test-browser test-container test-fuzz test-integrations test-kubernetes test-ray test-replicas test-retraining fuzz soak bench bench-serving bench-growth bench-scoring bench-reduction bench-training bench-detection bench-gate bench-ray bench-scaling example-digits example-month train tutorial lint format lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -155,8 +155,11 @@ bench: .venv-dev/.benchmarks  ## A quick look at every speed, printed (2 minutes
 	$(DEV) -m benchmarks.serving --quick
 	$(DEV) -m benchmarks.offline.scoring --quick
 
-bench-serving: .venv-dev/.benchmarks  ## Requests a second beside peers and ceilings, into benchmarks/ (12 minutes)
+bench-serving: .venv-dev/.benchmarks  ## Requests a second beside peers and ceilings, into benchmarks/ and docs/ (15 minutes)
 	$(DEV) -m benchmarks.serving
+
+bench-growth: .venv-dev/.installed  ## What more workers, keeping, a candidate, traces and forwarding cost, into docs/ (4 minutes)
+	$(DEV) -m benchmarks.serving.growth
 
 bench-scoring: .venv-dev/.benchmarks  ## Files a second of `app score` beside merely decoding them (3 minutes)
 	$(DEV) -m benchmarks.offline.scoring

@@ -16,11 +16,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from app import __version__
 from app.settings import read_settings
 from benchmarks.installed import installed_bytes
 from benchmarks.serving.contestants import Contestant, Server, contestants, running
 from benchmarks.serving.load import load
 from benchmarks.serving.report import NAMES, write_report
+from benchmarks.serving.torch_model import ARTIFACT_VARIABLE
 from benchmarks.serving.workloads import Workload, workloads
 from testing.paths import ROOT
 
@@ -54,12 +56,13 @@ def main() -> None:
     sent = workloads()
     everyone = contestants(arguments.artifact, _tutorial_artifact())
     compared = [contestant for contestant in everyone if contestant.name in NAMES]
+    in_process = _measure_in_process(arguments.artifact, server_core, 60 if arguments.quick else 400)
     starts = _measure_starts(compared, sent[1], server_core, 1 if arguments.quick else 3)
     with ExitStack() as stack, tempfile.TemporaryDirectory() as logs:
         servers = []
         for number, contestant in enumerate(everyone):
             first = next(workload for workload in reversed(sent[:2]) if contestant.takes(workload))
-            server = stack.enter_context(running(contestant, first, server_core, Path(logs, f"{number}.log")))
+            server = stack.enter_context(running(contestant, first, {server_core}, Path(logs, f"{number}.log")))
             server.pause()
             servers.append(server)
         trials = list(_trials(servers, sent, arguments.rounds, arguments.concurrency))
@@ -67,12 +70,14 @@ def main() -> None:
         memory = {server.contestant.name: server.resident_bytes() for server in servers}
     results = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()},
         "artifact": arguments.artifact.name,
         "bodies": {str(workload): len(workload.body) for workload in sent},
         "start_seconds": starts,
         "resident_bytes": memory,
         "installed_bytes": {name: installed_bytes(roots) for name, roots in REQUIREMENTS.items()},
+        "in_process": in_process,
         "measurements": measurements,
     }
     if arguments.quick:
@@ -89,6 +94,7 @@ def _trials(servers: list[Server], sent: list[Workload], rounds: int, concurrenc
         for number in range(rounds)
         for workload in sent
         for concurrency in concurrencies
+        if concurrency <= workload.most_at_once
         for server in servers[:: -1 if number % 2 else 1]
         if server.contestant.takes(workload)
     ]
@@ -120,9 +126,18 @@ def _measure_starts(all_of_them: list[Contestant], first: Workload, core: int, t
     with tempfile.TemporaryDirectory() as logs:
         for _ in range(times):
             for contestant in all_of_them:
-                with running(contestant, first, core, Path(logs, "start.log")) as server:
+                with running(contestant, first, {core}, Path(logs, "start.log")) as server:
                     seconds[contestant.name].append(server.ready_seconds)
     return {name: round(statistics.median(values), 3) for name, values in seconds.items()}
+
+
+def _measure_in_process(artifact: Path, core: int, rounds: int) -> dict[str, dict[str, tuple[float, float]]]:
+    command = [sys.executable, "-m", "benchmarks.serving.in_process", "--rounds", str(rounds), "--core", str(core)]
+    environment = {**os.environ, ARTIFACT_VARIABLE: str(artifact)}
+    with tempfile.TemporaryFile() as log:
+        run = subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, stderr=log)
+    measured: dict[str, dict[str, tuple[float, float]]] = json.loads(run.stdout)
+    return measured
 
 
 def _tutorial_artifact() -> Path:

@@ -1,5 +1,6 @@
 """What is compared: each a server process (or several) that starts, pauses and stops."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -53,7 +54,8 @@ def _uvicorn(app: str) -> tuple[str, ...]:
 
 GATE, NAIVE, NAIVE_TUTORIAL = "imagegate", "naive app", "naive app, tutorial's network"
 LITSERVE_TORCH, LITSERVE_ONNX = "LitServe, PyTorch", "LitServe, same graph"
-FASTAPI, ASGI = "FastAPI without model", "bare ASGI without model"
+FASTAPI_PLAIN, FASTAPI = "FastAPI without model, as commonly written", "FastAPI without model, tuned"
+ASGI = "bare ASGI without model"
 GATE_TUTORIAL = "imagegate, tutorial's network"
 GATE_SINGLY, GATE_TUTORIAL_SINGLY = "imagegate, one at a time", "imagegate, tutorial's network, one at a time"
 
@@ -84,26 +86,27 @@ def contestants(artifact: Path, tutorial_artifact: Path) -> list[Contestant]:
         Contestant(NAIVE_TUTORIAL, naive, form, tutorial),
         Contestant(LITSERVE_TORCH, (*lit, "torch", "PORT"), form, environment),
         Contestant(LITSERVE_ONNX, (*lit, "onnx", "PORT"), form, environment),
-        Contestant(FASTAPI, _uvicorn(f"{ceilings}:fastapi_app"), both, {}),
+        Contestant(FASTAPI_PLAIN, _uvicorn(f"{ceilings}:plain_app"), both, {}),
+        Contestant(FASTAPI, _uvicorn(f"{ceilings}:tuned_app"), both, {}),
         Contestant(ASGI, _uvicorn(f"{ceilings}:asgi_app"), both, {}),
     ]
 
 
 class Server:
-    """A started contestant, alone in its process group and on its core."""
+    """A started contestant, alone in its session and on its cores."""
 
     def __init__(self, contestant: Contestant, process: "subprocess.Popen[bytes]", port: int, ready: float) -> None:
         self.contestant = contestant
         self.port = port
         self.ready_seconds = ready
-        self._group = process.pid
+        self._session = process.pid
 
     def pause(self) -> None:
         """Takes nothing from the core while another is measured."""
-        os.killpg(self._group, signal.SIGSTOP)
+        _send_all(self._session, signal.SIGSTOP)
 
     def resume(self) -> None:
-        os.killpg(self._group, signal.SIGCONT)
+        _send_all(self._session, signal.SIGCONT)
 
     def cpu_seconds(self) -> float:
         """That its processes have used."""
@@ -114,17 +117,19 @@ class Server:
         """Of all its processes; what they share counts in each."""
         return sum(int(statm.split()[1]) for statm in self._read("statm")) * resource.getpagesize()
 
+    def own_bytes(self) -> list[int]:
+        """Of each process, the first one first; what several share is divided among them."""
+        lines = [line.split() for text in self._read("smaps_rollup") for line in text.splitlines()]
+        return [int(words[1]) * 1024 for words in lines if words[0] == "Pss:"]
+
     def _read(self, name: str) -> Iterator[str]:
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if os.getpgid(int(folder.name)) == self._group:
-                    yield (folder / name).read_text()
-            except (ProcessLookupError, FileNotFoundError):
-                continue
+        for pid in _processes(self._session):
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has ended
+                yield Path(f"/proc/{pid}/{name}").read_text()
 
 
 @contextmanager
-def running(contestant: Contestant, first: Workload, core: int, log: Path) -> Iterator[Server]:
+def running(contestant: Contestant, first: Workload, cores: set[int], log: Path) -> Iterator[Server]:
     """Starts a contestant, and waits until it has answered one request.
 
     Raises:
@@ -141,14 +146,13 @@ def running(contestant: Contestant, first: Workload, core: int, log: Path) -> It
             stdout=stream,
             stderr=stream,
             start_new_session=True,
-            preexec_fn=_pinned(core),
+            preexec_fn=_pinned(cores),
         )
     try:
         _wait_until_ready(contestant.request(first), process, port, log)
         yield Server(contestant, process, port, time.perf_counter() - started)
     finally:
-        os.killpg(process.pid, signal.SIGCONT)
-        os.killpg(process.pid, signal.SIGKILL)
+        _send_all(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -166,8 +170,24 @@ def _wait_until_ready(request: bytes, process: "subprocess.Popen[bytes]", port: 
     raise RuntimeError(f"{' '.join(process.args)} does not answer:\n{log.read_text()[-2000:]}")  # type: ignore[arg-type]
 
 
-def _pinned(core: int) -> Callable[[], None]:
-    return lambda: os.sched_setaffinity(0, {core})
+def _processes(session: int) -> list[int]:
+    """The ids of a session's processes in order; a server's workers have process groups of their own."""
+    found = []
+    for pid in sorted(int(folder.name) for folder in Path("/proc").glob("[0-9]*")):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(pid) == session:
+                found.append(pid)
+    return found
+
+
+def _send_all(session: int, number: signal.Signals) -> None:
+    for pid in _processes(session):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _pinned(cores: set[int]) -> Callable[[], None]:
+    return lambda: os.sched_setaffinity(0, cores)
 
 
 def _free_port() -> int:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from io import BytesIO
 
 import aiohttp
@@ -105,6 +105,11 @@ async def measure(url: str, body: bytes, concurrency: int, requests: int) -> dic
     }
 
 
+def running_classifier(port: int) -> AbstractContextManager[str]:
+    """A server in a process of its own that answers everything at once; gives its URL."""
+    return running([*_CLASSIFIER, str(port)], port, dict(os.environ))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=4000)
@@ -116,9 +121,7 @@ def main() -> None:
     environment = {**os.environ, "GATE_LOG_LEVEL": "warning", "GATE_MODE": "shadow"}
     environment["GATE_CLASSIFIER_URL"] = f"http://127.0.0.1:{classifier_port}"
     with (
-        running(
-            ["-m", "benchmarks.serving.gate", "--classifier", str(classifier_port)], classifier_port, environment
-        ) as classifier,
+        running_classifier(classifier_port) as classifier,
         running(["-m", "app", "serve", "--port", str(gate_port)], gate_port, environment) as gate,
     ):
         for concurrency in (1, 16):

@@ -6,9 +6,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.documented import document
 from benchmarks.serving.contestants import (
     ASGI,
     FASTAPI,
+    FASTAPI_PLAIN,
     GATE,
     GATE_SINGLY,
     GATE_TUTORIAL,
@@ -20,14 +22,15 @@ from benchmarks.serving.contestants import (
 )
 
 FOLDER = Path(__file__).resolve().parents[1]
-NAMES = [GATE, NAIVE, NAIVE_TUTORIAL, LITSERVE_TORCH, LITSERVE_ONNX, FASTAPI, ASGI]
+NAMES = [GATE, NAIVE, NAIVE_TUTORIAL, LITSERVE_TORCH, LITSERVE_ONNX, FASTAPI_PLAIN, FASTAPI, ASGI]
 _RATIOS = {
     "against the naive app": NAIVE,
     "against it with the tutorial's network": NAIVE_TUTORIAL,
     "against LitServe, PyTorch": LITSERVE_TORCH,
     "against LitServe, same graph": LITSERVE_ONNX,
-    "share of FastAPI without model": FASTAPI,
-    "share of bare ASGI without model": ASGI,
+    "against FastAPI without model, as commonly written": FASTAPI_PLAIN,
+    "against FastAPI without model, tuned": FASTAPI,
+    "against bare ASGI without model": ASGI,
 }
 Key = tuple[str, str, int]  # contestant, workload, concurrency
 
@@ -65,12 +68,15 @@ class Table:
 def write_report(results: dict[str, Any], save: bool) -> None:
     """Prints the tables; `save` writes them, with the plot, into `benchmarks/`."""
     table = Table(results["measurements"])
-    parts = [_heading(results), _ratio_table(table), _rate_tables(table), _batching_table(table), _cost_table(results)]
+    parts = [_heading(results), _ratio_table(table), _in_process_table(results), _rate_tables(table)]
+    parts += [_batching_table(table), _cost_table(results)]
     text = "\n\n".join(parts) + "\n"
     print(text)
     if save:
         (FOLDER / "serving.md").write_text(text)
         _plot(table, FOLDER / "serving.png")
+        document("serving", _summary(results, table))
+        document("in process", _in_process_rows(results))
 
 
 def _heading(results: dict[str, Any]) -> str:
@@ -85,7 +91,10 @@ def _heading(results: dict[str, Any]) -> str:
         "# Serving\n\nMade by `make bench-serving` from `benchmarks/serving/`. The server runs on one core, the load "
         f"on another: {machine['processor']}, Python {machine['python']}, {results['when'][:10]}. Medians over "
         "alternating rounds; ratios are taken within each round, and a raw body is set beside the form of peers that "
-        f"take only forms. Bodies: {sizes}. {refused} requests were not answered 200."
+        f"take only forms. Bodies: {sizes}. {refused} requests were not answered 200.\n\n"
+        "Without model: the same work less the network, with as much JSON in the answer. As commonly written: Pillow "
+        "decodes in full, pydantic writes the answer. Tuned: `UploadFile`, Pillow's reduced decoding, orjson. Bare "
+        "ASGI: no framework, the service's own decoder and reader of forms (`benchmarks/serving/ceilings.py`)."
     )
 
 
@@ -95,9 +104,45 @@ def _ratio_table(table: Table) -> str:
         [workload, *(_ratio(table.ratio(workload, concurrency, peer)) for peer in _RATIOS.values())]
         for workload in table.workloads
     ]
-    return f"## imagegate's requests a second, as a ratio, concurrency {concurrency}\n\n" + _markdown(
+    return f"## imagegate's requests a second, as a ratio, concurrency {concurrency}\n\n" + markdown(
         ["", *_RATIOS], rows
     )
+
+
+def _summary(results: dict[str, Any], table: Table) -> str:
+    """Requests a second at the usual concurrency, for docs/performance.md."""
+    usual = table.usual_concurrency
+    names = [GATE, NAIVE_TUTORIAL, LITSERVE_ONNX, FASTAPI_PLAIN, FASTAPI, ASGI]
+    rows = []
+    for workload in table.workloads:
+        rates = [_number(table.median((name, workload, usual), "requests_a_second")) for name in names]
+        p50, p99 = (table.median((GATE, workload, usual), f"{field}_milliseconds") for field in ("p50", "p99"))
+        rows.append([workload, rates[0], f"{_number(p50)} / {_number(p99)}", *rates[1:]])
+    heads = ["", GATE, "its p50 / p99, ms", *names[1:]]
+    return f"{_when(results)}\n\n{markdown(heads, rows)}"
+
+
+def _when(results: dict[str, Any]) -> str:
+    machine, version = results["machine"], results["version"]
+    return (
+        f"Measured {results['when'][:10]} with version {version}: {machine['processor']}, Python {machine['python']}."
+    )
+
+
+def _in_process_table(results: dict[str, Any]) -> str:
+    return (
+        "## Processor time a request besides the network, in one process, without sockets\n\nMedian and its standard "
+        "error (`python -m benchmarks.serving.in_process`).\n\n" + _in_process_rows(results)
+    )
+
+
+def _in_process_rows(results: dict[str, Any]) -> str:
+    rows = [
+        [name, *(f"{median:.0f} ± {error:.1f}" for median, error in kinds.values())]
+        for name, kinds in results["in_process"].items()
+    ]
+    heads = ["", *(f"28x28 PNG, {kind}, µs" for kind in next(iter(results["in_process"].values())))]
+    return markdown(heads, rows)
 
 
 def _rate_tables(table: Table) -> str:
@@ -110,7 +155,7 @@ def _rate_tables(table: Table) -> str:
             for name in names
         ]
         heads = [head for c in table.concurrencies for head in (f"req/s at {c}", "p50 / p99 ms", "CPU µs")]
-        parts.append(f"### {workload}\n\n" + _markdown(["", *heads], rows))
+        parts.append(f"### {workload}\n\n" + markdown(["", *heads], rows))
     return "\n\n".join(parts)
 
 
@@ -133,7 +178,7 @@ def _batching_table(table: Table) -> str:
         for kind, name in kinds.items()
     ]
     heads = ["", *(f"req/s at {c}" for c in table.concurrencies)]
-    return f"## What batching gives: the service with and without it, {workload}\n\n" + _markdown(heads, rows)
+    return f"## What batching gives: the service with and without it, {workload}\n\n" + markdown(heads, rows)
 
 
 def _cost_table(results: dict[str, Any]) -> str:
@@ -147,10 +192,11 @@ def _cost_table(results: dict[str, Any]) -> str:
         for name in NAMES
     ]
     heads = ["", "start to first answer, s", "resident after the load, MB, all processes", "installed, MB"]
-    return "## Start and size\n\n" + _markdown(heads, rows)
+    return "## Start and size\n\n" + markdown(heads, rows)
 
 
-def _markdown(heads: list[str], rows: list[list[str]]) -> str:
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
+    """A table; every column but the first is set to the right."""
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

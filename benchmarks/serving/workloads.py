@@ -23,6 +23,7 @@ class Workload:
         content_type: As in the header.
         body: The bytes.
         seconds: How long it is sent at a time: the slower to answer, the longer.
+        most_at_once: It is not sent more often than this at once: the slowest would take seconds to answer.
     """
 
     picture: str
@@ -30,6 +31,7 @@ class Workload:
     content_type: str
     body: bytes
     seconds: float
+    most_at_once: int
 
     def __str__(self) -> str:
         return f"{self.picture}, {self.kind}"
@@ -38,16 +40,16 @@ class Workload:
 def workloads() -> list[Workload]:
     """All six; the pictures are the same in every run."""
     pictures = [
-        ("28x28 PNG", "image/png", encoded(_small_circle(), "PNG"), 1.2),
-        ("640x480 JPEG", "image/jpeg", encoded(photograph(*WEB, seed=1)), 1.2),
-        ("12 MP JPEG", "image/jpeg", encoded(photograph(*CAMERA, seed=1)), 2.0),
+        ("28x28 PNG", "image/png", encoded(_small_circle(), "PNG"), 1.2, 64),
+        ("640x480 JPEG", "image/jpeg", encoded(photograph(*WEB, seed=1)), 1.2, 64),
+        ("12 MP JPEG", "image/jpeg", encoded(photograph(*CAMERA, seed=1)), 2.0, 16),
     ]
     return [
         workload
-        for name, content_type, content, seconds in pictures
+        for name, content_type, content, seconds, most in pictures
         for workload in (
-            Workload(name, RAW, content_type, content, seconds),
-            Workload(name, MULTIPART, f"multipart/form-data; boundary={_BOUNDARY}", _form(content), seconds),
+            Workload(name, RAW, content_type, content, seconds, most),
+            Workload(name, MULTIPART, f"multipart/form-data; boundary={_BOUNDARY}", _form(content), seconds, most),
         )
     ]
 
