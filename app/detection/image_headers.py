@@ -109,10 +109,9 @@ _PNG_PLAIN_MODES = {
 
 
 def _open_png(data: bytes) -> ImageHeader:
-    length, kind = struct.unpack_from(">I4s", data, 8)
+    length, kind, width, height, depth, color = struct.unpack_from(">I4sIIBB", data, 8)
     if length != 13 or kind != b"IHDR":
         raise UndecodableImage("The PNG file does not begin with its header.")
-    width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
     view, orientation, position = memoryview(data), 1, 33
     raw_profile, transparent_color = b"", ()
     kept: list[bytes | memoryview] = [view[:33]]
@@ -141,9 +140,7 @@ def _open_png(data: bytes) -> ImageHeader:
         raise UndecodableImage(f"The PNG file has more than {_MAX_PNG_CHUNKS} chunks.")
     if raw_profile and orientation == 1:
         orientation = read_raw_profile(raw_profile[:4], raw_profile[4:])
-    bytes_per_pixel = 2 if (depth, color) == (16, 0) else _PNG_BYTES_PER_PIXEL.get(color, 4)
-    if transparent_color:
-        bytes_per_pixel *= 2
+    bytes_per_pixel = _png_bytes_per_pixel(depth, color, bool(transparent_color))
     plain_mode = _PNG_PLAIN_MODES.get(data[24:29], "")
     if plain_mode and len(kept) == 1 + len(rows) and struct.pack(">I", zlib.crc32(view[12:29])) == view[29:33]:
         return ImageHeader("PNG", width, height, b"".join(rows), bytes_per_pixel, orientation, plain_mode=plain_mode)
@@ -151,6 +148,11 @@ def _open_png(data: bytes) -> ImageHeader:
         kept.append(b"\0\0\0\0IEND\xaeB`\x82")
     pixels = b"".join(kept)
     return ImageHeader("PNG", width, height, pixels, bytes_per_pixel, orientation, transparent_color=transparent_color)
+
+
+def _png_bytes_per_pixel(depth: int, color: int, has_transparent_color: bool) -> int:
+    size = 2 if (depth, color) == (16, 0) else _PNG_BYTES_PER_PIXEL.get(color, 4)
+    return 2 * size if has_transparent_color else size
 
 
 def _png_transparency(key: bytes, depth: int, color: int) -> bytes:

@@ -50,7 +50,6 @@ def add_kept_routes(app: FastAPI) -> None:
     """Adds them to an app whose state has `judge`, `bodies`, and `kept`, which is None unless images are kept."""
     app.state.kept_lane = Lane("kept", 1)
     add = partial(add_lean_route, app)
-    shared: dict[str, Any] = {"responses": documented(NotKept, KeepingFailed), "openapi_extra": {"parameters": [_ID]}}
     add(
         "GET",
         "/v1/kept",
@@ -68,7 +67,19 @@ def add_kept_routes(app: FastAPI) -> None:
         response_model=LiveRates,
         responses=documented(NotKept, KeepingFailed),
     )
-    add("GET", "/v1/kept/{id}", one_kept, summary="One kept image", response_model=Kept, **shared)
+    _add_routes_of_one(add)
+
+
+def _add_routes_of_one(add: Callable[..., None]) -> None:
+    add(
+        "GET",
+        "/v1/kept/{id}",
+        one_kept,
+        summary="One kept image",
+        response_model=Kept,
+        responses=documented(NotKept, KeepingFailed),
+        openapi_extra={"parameters": [_ID]},
+    )
     add(
         "GET",
         "/v1/kept/{id}/image",
