@@ -10,19 +10,26 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-_PAGE = Path(__file__).parent / "page.html"
+_FOLDER = Path(__file__).parent
+_STYLES = "shared.css"
 _SAYS_SO = (b"x-gate-source", b"page")
 
 
 def add_page(app: FastAPI) -> None:
     """Adds `GET /`; not in OpenAPI."""
-    content = _PAGE.read_bytes()
-    headers = page_headers(content.decode())
+    html = read_page("page.html")
+    content, headers = html.encode(), page_headers(html)
 
     async def page(request: Request) -> Response:
         return Response(content, headers=headers, media_type="text/html")
 
     app.router.add_route("/", page, methods=["GET"], include_in_schema=False)
+
+
+def read_page(name: str) -> str:
+    """Returns a page of this folder, with the styles that all pages share in their place."""
+    html = (_FOLDER / name).read_text(encoding="utf-8")
+    return html.replace(f"/* {_STYLES} */", (_FOLDER / _STYLES).read_text(encoding="utf-8"))
 
 
 def is_from_page(headers: Headers) -> bool:

@@ -1,15 +1,11 @@
 """The page at `/review`: kept images, looked at and labelled."""
 
-from pathlib import Path
-
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.routes.kept import NOT_KEEPING
-from app.routes.page import page_headers
-
-_PAGE = Path(__file__).parent / "review.html"
+from app.routes.page import page_headers, read_page
 
 
 def add_review_page(app: FastAPI, keeps: bool) -> None:
@@ -18,8 +14,8 @@ def add_review_page(app: FastAPI, keeps: bool) -> None:
     Args:
         keeps: Whether images are kept; without, the page is 404.
     """
-    content = _PAGE.read_bytes()
-    headers = page_headers(content.decode())
+    html = read_page("review.html")
+    content, headers = html.encode(), page_headers(html)
 
     async def page(request: Request) -> Response:
         if not keeps:

@@ -69,6 +69,14 @@ def test_exactly_the_inline_blocks_are_admitted_to_the_last_space() -> None:
         assert f"-src 'sha256-{digest}'" in policy["Content-Security-Policy"]
 
 
+def test_the_pages_have_the_styles_that_they_share(make_client: Callable[..., TestClient], tmp_path: Path) -> None:
+    client = make_client(keep_folder=tmp_path)
+    for path in ("/", "/review"):
+        text = client.get(path).text
+        assert text.count("--paper: #faf8f4") == 1
+        assert "shared.css" not in text
+
+
 def test_the_page_needs_no_other_host(client: TestClient) -> None:
     text = client.get("/").text
     assert set(re.findall(r"https?://[^'\"\s)]+", text)) == {"http://www.w3.org/2000/svg"}
