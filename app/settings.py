@@ -83,7 +83,9 @@ class Settings(BaseSettings):
     classifier_url: str | None = Field(
         None, description="Where /v1/gate sends normal images: http(s)://HOST[:PORT][/PATH]."
     )
-    classifier_timeout_seconds: PositiveFloat = Field(30, description="For the classifier's whole answer.")
+    classifier_timeout_seconds: PositiveFloat = Field(
+        30, description="For the beginning of its answer, then for each silence."
+    )
     mode: Literal["enforce", "shadow"] = Field(
         "enforce", description="shadow forwards and admits everything, and only reports."
     )

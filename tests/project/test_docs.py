@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from app import __version__
+from app.detection.artifact import FORMAT_VERSION
 from app.settings import PREFIX, Settings
 from testing.artifacts import DEFAULT_ARTIFACT
 from testing.paths import ROOT
@@ -28,6 +30,14 @@ def test_every_setting_stands_in_the_table_of_settings(name: str) -> None:
 def test_every_setting_that_the_documentation_names_exists() -> None:
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     assert set(re.findall(r"GATE_[A-Z_]+[A-Z]", ALL)) <= known
+
+
+def test_the_table_of_artifact_formats_is_that_of_the_code() -> None:
+    rows = re.findall(
+        r"^\| ([0-9.]+) \| ([0-9, ]+) \| ([0-9]+) \|$", (ROOT / "docs/running.md").read_text(), re.MULTILINE
+    )
+    reads = ", ".join(map(str, range(1, FORMAT_VERSION + 1)))
+    assert rows[-1] == (".".join(__version__.split(".")[:2]), reads, str(FORMAT_VERSION))
 
 
 def test_every_route_is_documented(client: TestClient) -> None:
