@@ -33,7 +33,8 @@ class _Gate(litserve.LitAPI):
         return np.stack(inputs)  # (N, 1, 28, 28)
 
     def encode_response(self, output: tuple[Pixels, ...]) -> dict[str, Any]:
-        reconstruction, loss, score = output
+        reconstruction, loss, scores = output
+        score = np.ravel(scores)[0]  # of the first class of files, where there are several
         return {
             "is_anomaly": bool(score > self.limit),
             "loss": float(loss),

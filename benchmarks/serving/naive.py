@@ -30,7 +30,7 @@ async def predict(file: UploadFile) -> Prediction:
     image = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255).reshape(1, 1, 28, 28)
     with torch.no_grad():
         verdict = model(image)
-    score = verdict.score.item()
+    score = verdict.score.flatten()[0].item()  # of the first class of files, where there are several
     return Prediction(
         is_anomaly=score > limit,
         loss=verdict.loss.item(),
