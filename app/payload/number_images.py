@@ -79,7 +79,14 @@ class NumberFormat:
         black, white = self.numbers_range
         if values.shape == (PIXELS,):
             values = values.reshape(SIDE, SIDE)
-        self._check_shape((1, *values.shape))
+        try:
+            self._check_shape((1, *values.shape))
+        except UnsupportedFormat as error:
+            shape = "".join(f"[{length}]" for length in values.shape)
+            raise UnsupportedFormat(
+                f"A list of numbers is an image as [H][W], with colours as GATE_TENSOR_LAYOUT says, or as {PIXELS} in "
+                f"one row; this is {shape}."
+            ) from error
         levels = (values.astype(np.float64) - black) / (white - black)
         return self._image(levels.astype(np.float32))[np.newaxis]
 
@@ -98,7 +105,10 @@ class NumberFormat:
         """(H, W), (C, H, W) or (H, W, C) -> (28, 28)."""
         # Not `levels.min() < ...`: every comparison with NaN is false.
         if not ((levels >= -_TOLERANCE) & (levels <= 1 + _TOLERANCE)).all():
-            raise MalformedRequest("A value is no level between black and white, as the settings describe them.")
+            raise MalformedRequest(
+                "A value lies outside of black and white, as GATE_NUMBERS_RANGE describes them for lists of numbers, "
+                "and GATE_TENSOR_MEAN and GATE_TENSOR_STD for tensors."
+            )
         if levels.ndim == 3:
             levels = levels if self.channels_last else np.moveaxis(levels, 0, 2)
             levels = levels[..., 0] if levels.shape[2] == 1 else levels @ _LUMINANCE

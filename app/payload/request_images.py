@@ -153,7 +153,10 @@ class _Search:
         """Searches the value `container[key]`; `name` is the name of the field that holds it."""
         value = container[key]
         if depth > MOST_DEPTH:
-            raise MalformedRequest("The JSON document is nested too deeply.")
+            raise MalformedRequest(
+                f"The JSON document is nested too deeply to be searched: it has more than {MOST_DEPTH} lists and "
+                "objects within each other. GATE_IMAGE_AT says where a classifier's image is; then the rest passes."
+            )
         if isinstance(value, str):
 
             def replace(data: bytes) -> None:

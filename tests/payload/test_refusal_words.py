@@ -86,6 +86,28 @@ def test_text_that_is_not_quite_base64_is_told_why(text: str, words: str) -> Non
     assert words in caught.value.detail
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([1, 2, 3], "this is [3]"),
+        ([[[[0]]]], "this is [1][1][1][1]"),
+        ([[0, 300]], "outside of black and white, as GATE_NUMBERS_RANGE"),
+    ],
+)
+def test_list_of_numbers_that_is_no_image_is_told_which_would_be(value: Any, words: str) -> None:
+    places = read_places(Settings(image_at="json:/image", numbers_range="0,255"))
+    headers = Headers({"content-type": "application/json"})
+    with pytest.raises(Refusal) as caught:
+        take_apart(places, headers, b"/", b"", orjson.dumps({"image": value}))
+    assert words in caught.value.detail
+
+
+def test_document_that_is_too_deep_to_be_searched_is_told_how_it_passes() -> None:
+    body = b'{"image": "%s", "tree": %s}' % (base64.b64encode(PNG), b"[" * 80 + b"]" * 80)
+    refusal = refusal_of(body, Headers({"content-type": "application/json"}))
+    assert "more than 64 lists and objects within each other. GATE_IMAGE_AT" in refusal.detail
+
+
 def test_bytes_tensor_names_the_element_that_is_no_base64() -> None:
     image = {"name": "image", "shape": [2], "datatype": "BYTES", "data": ["iVBORw0KGgo=", "iVBORw0KGgo"]}
     with pytest.raises(MalformedRequest) as caught:
