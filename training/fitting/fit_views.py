@@ -20,6 +20,7 @@ from training.fitting.fit import to_grey_levels
 from training.model.autoencoders import Autoencoder
 from training.model.gradients import SIZE as GRADIENTS
 from training.model.gradients import GradientHistograms, Prototypes
+from training.model.meanings import VIEWS
 from training.model.normalise import Normalisation
 from training.model.scores import Redrawing, redraw
 from training.model.views import Features, Measurements, NearestGaussian, Views
@@ -31,17 +32,19 @@ SHRINKAGE_IMAGES = 50
 MOST_GAUSSIANS = 12
 # A view is scaled so that it reaches 1 at median + reach * (99% quantile - median). A larger reach makes a view less
 # sensitive, and leaves the other views more of the permitted false positives, since the largest view is the score. The
-# reach of the faintness view is large, because it is meant only for images far fainter than normal ones. The reach of
+# faintness view is meant only for images fainter than any normal one: its scale is set by the 99.9% quantile of all
+# training images, since contrast is not fitted and a few held-out images say little of the faintest. The reach of
 # the structure view is 1 + IMAGES_PER_DIMENSION * dimensions / images: the fewer images, the less it is trusted.
-ERROR_REACH, FAINT_REACH, IMAGES_PER_DIMENSION = 1.1, 1.6, 10
-# Paper says little of what is drawn on it, and outlines are coarse: neither may cost the others much.
-PAPER_REACH, PLACE_REACH, OUTLINE_REACH = 3.0, 1.2, 1.2
+ERROR_REACH, FAINT_REACH, IMAGES_PER_DIMENSION = 1.1, 1.35, 10
+# Paper says little of what is drawn on it; outlines, levels and statistics are coarse: none may cost the others much.
+PAPER_REACH, PLACE_REACH, OUTLINE_REACH, LEVELS_REACH, STATISTICS_REACH = 3.0, 1.2, 1.1, 1.2, 1.3
 MOST_PROTOTYPES = 256
 _BATCH_SIZE, _CHECK_EVERY = 256, 50
 # Of images, for whatever is done to all of them at once.
 _CHUNK = 4096
 _ROUNDS = 8
 _FORBIDDEN = 1e3
+_FAINT = [view.name for view in VIEWS].index("faint_or_empty")
 
 
 def fit_normalisation(originals: NDArray[np.uint8]) -> Normalisation:
@@ -102,6 +105,8 @@ def fit_views(
             views.features(*other).reshape(variants, -1, views.features.size),
             rows,
         )
+        views.levels.fit(fitted.images)
+        views.statistics.fit(own[1])
         outlines = _fit_outlines(views.histograms, fitted.images, seed)
         complete = Views(
             latent_size,
@@ -111,7 +116,8 @@ def fit_views(
         ).eval()
         state = {**views.state_dict(), **_named("nearest", gaussians), **_named("outlines", outlines)}
         complete.load_state_dict({**state, **_named("normalisation", normalisation)})
-        _fit_scales(complete, others, rows, len(fitted.images))
+        faintness = -torch.cat([part[1][:, 3].reshape(variants, -1) for part in (own, other)], dim=1)
+        _fit_scales(complete, others, faintness, rows, len(fitted.images))
     return complete.requires_grad_(False)
 
 
@@ -306,21 +312,36 @@ def _fit_gaussian(features: Tensor, held_out: Tensor, common: Tensor) -> Nearest
     return gaussian
 
 
-def _fit_scales(views: Views, held_out: Redrawing, rows: Sequence[Sequence[int]], fitted_on: int) -> None:
-    """Median 0; and 1 at the 99% quantile or further out, of that variant of a class which reaches highest."""
+def _fit_scales(
+    views: Views, held_out: Redrawing, faintness: Tensor, rows: Sequence[Sequence[int]], fitted_on: int
+) -> None:
+    """Median 0; and 1 at a high quantile or further out, of that variant of a class which reaches highest.
+
+    Args:
+        views: All else is fitted.
+        held_out: Of images that the network did not see, variant after variant.
+        faintness: (variants, n) of all training images.
+        rows: The variants of each class.
+        fitted_on: How many images the rest was fitted on.
+    """
     chunks = zip(*(torch.split(tensor, _CHUNK) for tensor in held_out), strict=True)
     values = torch.cat([views.unscaled(Redrawing(*chunk)) for chunk in chunks])
-    variants = 1 + max(max(mine) for mine in rows)
-    values = values.reshape(variants, -1, len(rows), len(views.views))  # (variants, m, classes, views)
+    values = values.reshape(len(faintness), -1, len(rows), len(views.views))  # (variants, m, classes, views)
     caution = 1 + IMAGES_PER_DIMENSION * views.features.size / fitted_on
+    reaches = (
+        ERROR_REACH, caution, FAINT_REACH, OUTLINE_REACH, LEVELS_REACH, STATISTICS_REACH, PAPER_REACH, PLACE_REACH
+    )  # fmt: skip
     for number, mine in enumerate(rows):
-        for view, reach in enumerate((ERROR_REACH, caution, FAINT_REACH, OUTLINE_REACH, PAPER_REACH, PLACE_REACH)):
-            scales = [_median_and_reach(values[row, :, number, view]) for row in mine]
+        for view, reach in enumerate(reaches):
+            if view == _FAINT:
+                scales = [_median_and_reach(faintness[row], 0.999) for row in mine]
+            else:
+                scales = [_median_and_reach(values[row, :, number, view]) for row in mine]
             typical, spread = max(scales, key=lambda scale: float(scale[0] + scale[1]))
             views.typical[number, view], views.spread[number, view] = typical, reach * spread
 
 
-def _median_and_reach(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the median of (N,) values, and the difference between their 99% quantile and the median."""
-    typical, high = torch.quantile(values, torch.tensor([0.5, 0.99]))
+def _median_and_reach(values: Tensor, quantile: float = 0.99) -> tuple[Tensor, Tensor]:
+    """The median of (N,) values, and the difference between a high quantile and the median."""
+    typical, high = torch.quantile(values, torch.tensor([0.5, quantile]))
     return typical, (high - typical).clamp_min(1e-3)

@@ -28,6 +28,18 @@ VIEWS = (
         normal="The edges run as in normal images.",
     ),
     View(
+        name="unlike_normal_levels",
+        meaning="How far the grey levels are, place by place, from those that normal images have there.",
+        odd="There is dark or light in places where normal images have none.",
+        normal="Dark and light lie where they lie in normal images.",
+    ),
+    View(
+        name="another_kind_of_picture",
+        meaning="How far contrast, sharpness of edges and mean level, taken together, are from those of normal images.",
+        odd="Contrast, edges and mean level do not go together as in normal images: it is another kind of picture.",
+        normal="Contrast, edges and mean level go together as in normal images.",
+    ),
+    View(
         name="on_other_paper",
         meaning="How far the level of the border is from that of normal images, where those have an even border.",
         odd="The background is lighter or darker than that of normal images.",

@@ -1,4 +1,4 @@
-"""The gate's own score: six views of an image and its reconstruction, and the largest of them counts.
+"""The gate's own score: eight views of an image and its reconstruction, and the largest of them counts.
 
 Each view is scaled on held-out normal images: 0 is the median, and 1 lies somewhat above the 99% quantile
 (`training.fitting.fit_views` says how far). The views are:
@@ -7,6 +7,8 @@ Each view is scaled on held-out normal images: 0 is the median, and 1 lies somew
 - unlike normal structure: how far the error lies from any way in which normal images are redrawn, given the latent;
 - faint or empty: contrast far below that of normal images, which are the easiest of all to redraw;
 - unlike normal outlines: how far the directions of its edges are from those of the nearest normal images;
+- unlike normal levels: dark or light where normal images never are;
+- another kind of picture: contrast, edges and mean level that do not go together as in normal images, as noise has;
 - on other paper, in another place: the light of the paper and the place of what is drawn on it, which are taken out of
   the picture before the network sees it.
 
@@ -29,6 +31,7 @@ from training.model.gradients import GradientHistograms, Prototypes
 from training.model.meanings import VIEWS
 from training.model.normalise import Normalisation
 from training.model.scores import Redrawing, Scorer
+from training.model.usual import UsualLevels, UsualStatistics
 
 BLUR_SIGMA = 1.0
 # Side of the SSIM window, in pixels of the halved image (14x14).
@@ -40,6 +43,8 @@ WHITENING_PIECES = 3
 # Added to each measurement, except the last, before its logarithm is taken. At least 1e-7: the exporter drops smaller
 # constants as zero, and then the logarithm of 0 would be infinite.
 _LEAST = (1e-6, 1e-4, 1e-6, 1e-6, 1e-4, 1e-6, 1e-4)
+# The same for outlines, levels and statistics.
+_LEAST_PLAIN = (1e-3, 1e-3, 1.0)
 
 
 class Measurements(nn.Module):
@@ -290,6 +295,8 @@ class Views(Scorer):
         self.nearest = NearestGaussian(self.features.size, gaussians, classes)
         self.histograms = GradientHistograms()
         self.outlines = Prototypes(GRADIENTS, prototypes)
+        self.levels = UsualLevels()
+        self.statistics = UsualStatistics(MEASUREMENTS)
         self.register_buffer("error_weights", torch.ones(2))
         self.register_buffer("typical", torch.zeros(classes, len(VIEWS)))
         self.register_buffer("spread", torch.ones(classes, len(VIEWS)))
@@ -308,11 +315,12 @@ class Views(Scorer):
         components, measurements = self.measurements(images, reconstructions, losses)
         redrawn = measurements[:, :2] @ self.error_weights[:, None]
         features = self.features(components, measurements, latents)
-        outlines = _log(self.outlines(self.histograms(images)), 1e-3)
+        outlines = self.outlines(self.histograms(images))
+        plain = torch.cat([outlines, self.levels(images), self.statistics(measurements)], dim=1)
         nearest = self.nearest(features)
         place = self.normalisation.place.oddity(away)
-        others = torch.cat([redrawn, -measurements[:, 3:4], outlines, (paper - 1).abs(), place], dim=1)  # (N, 5)
-        alike = others[:, None, :] + torch.zeros_like(nearest)[:, :, None]  # (N, classes, 5)
+        others = [redrawn, -measurements[:, 3:4], _log(plain, _LEAST_PLAIN), (paper - 1).abs(), place]
+        alike = torch.cat(others, dim=1)[:, None, :] + torch.zeros_like(nearest)[:, :, None]  # (N, classes, 7)
         return torch.cat([alike[:, :, :1], nearest[:, :, None], alike[:, :, 1:]], dim=2)
 
     def forward(self, redrawing: Redrawing) -> tuple[Tensor, Tensor]:
