@@ -1,5 +1,6 @@
 """One line a record, for people or as JSON. Never image content."""
 
+import contextlib
 import json
 import logging
 import re
@@ -11,35 +12,26 @@ from typing import TextIO
 import orjson
 
 ACCESS = logging.getLogger("app.access")
+_MESSAGE = "request"
 _PLAIN_FIELDS = re.compile(r"(?: [a-z_]+=[!#-<>-~]+)*")
 _PLAIN = re.compile(r"[!#-<>-~]+")  # printable ASCII without space, quote and equals sign
-_ACCESS_RECORD = vars(logging.LogRecord(ACCESS.name, logging.INFO, "", 0, "request", None, None))
-
-
-class _Lines(logging.StreamHandler[TextIO]):
-    """Writes to standard error, which needs no flushing: it writes whole lines at once."""
-
-    def __init__(self) -> None:
-        super().__init__(sys.stderr)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self.stream.write(f"{self.format(record)}\n")
-        except Exception:  # as the class above it does
-            self.handleError(record)
 
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
+        fields: dict[str, object] = getattr(record, "fields", {})
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            fields = {**fields, "exception": self.formatException(record.exc_info)}
+        return self.line(record.created, record.levelname, record.name, record.getMessage(), fields)
+
+    def line(self, created: float, level: str, logger: str, message: str, fields: dict[str, object]) -> str:
+        line = {
+            "time": datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds"),
+            "level": level.lower(),
+            "logger": logger,
+            "message": message,
+            **fields,
+        }
         return orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY, default=str).decode()
 
 
@@ -49,26 +41,49 @@ class _TextFormatter(logging.Formatter):
         self._second = (0, "")
 
     def format(self, record: logging.LogRecord) -> str:
-        line = (
-            f"{self._time(record)} {record.levelname:<7} {record.getMessage()}{_words(getattr(record, 'fields', {}))}"
-        )
+        fields = getattr(record, "fields", {})
+        line = self.line(record.created, record.levelname, record.name, record.getMessage(), fields)
         if record.exc_info:
             line += f"\n{self.formatException(record.exc_info)}"
         return f"{line}\n{record.stack_info}" if record.stack_info else line
 
-    def _time(self, record: logging.LogRecord) -> str:
+    def line(self, created: float, level: str, logger: str, message: str, fields: dict[str, object]) -> str:
+        return f"{self._time(created)} {level:<7} {message}{_words(fields)}"
+
+    def _time(self, created: float) -> str:
         """Formats the time like `logging` does, but computes the date and the second only once a second."""
-        second = int(record.created)
+        second = int(created)
         if self._second[0] != second:
             self._second = (second, time.strftime(self.default_time_format, time.localtime(second)))
-        return f"{self._second[1]},{int(record.msecs):03d}"
+        return f"{self._second[1]},{int((created - second) * 1000):03d}"
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes to standard error, which needs no flushing: it writes whole lines at once."""
+
+    def __init__(self, formatter: _JsonFormatter | _TextFormatter) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(formatter)
+        self._lines = formatter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.stream.write(f"{self.format(record)}\n")
+        except Exception:  # as the class above it does
+            self.handleError(record)
+
+    def write_access(self, fields: dict[str, object]) -> None:
+        """Writes what `emit` would write of an access record, without making one: that saves two fifths of the time."""
+        line = self._lines.line(time.time(), "INFO", ACCESS.name, _MESSAGE, fields)
+        # As `emit`, it never fails: where standard error is closed, there is nobody to tell.
+        with self.lock, contextlib.suppress(OSError, ValueError):  # type: ignore[union-attr]
+            self.stream.write(f"{line}\n")
 
 
 def configure_logging(level: str, log_format: str) -> None:
     """Sends every record to standard error; uvicorn's own access lines are replaced by ours."""
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not part of any line
-    handler = _Lines()
-    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
+    handler = _Lines(_JsonFormatter() if log_format == "json" else _TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn.access").disabled = True
 
@@ -85,10 +100,10 @@ def _words(fields: dict[str, object]) -> str:
 
 def log_request(fields: dict[str, object]) -> None:
     """One access line: method, path, status, request id, duration, and what the route added."""
-    if ACCESS.isEnabledFor(logging.INFO):
-        # Not ACCESS.info(), which looks through the stack for its caller's name, file and line, and not LogRecord(),
-        # which takes them apart: nobody reads them.
-        record = logging.LogRecord.__new__(logging.LogRecord)
-        now = time.time()
-        vars(record).update(_ACCESS_RECORD, created=now, msecs=now % 1 * 1000, fields=fields)
-        ACCESS.handle(record)
+    if not ACCESS.isEnabledFor(logging.INFO):
+        return
+    handlers = logging.root.handlers
+    if len(handlers) == 1 and isinstance(handlers[0], _Lines) and not ACCESS.handlers:
+        handlers[0].write_access(fields)
+    else:  # somebody else listens too
+        ACCESS.info(_MESSAGE, extra={"fields": fields})

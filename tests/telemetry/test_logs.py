@@ -1,6 +1,8 @@
 import base64
+import io
 import json
 import logging
+import re
 from collections.abc import Callable
 
 import pytest
@@ -42,6 +44,33 @@ def test_a_judged_image_leaves_one_line_with_all_that_matters(lines: Callable[..
         "verdict": "anomaly",
         "score": 1.0,
     }
+
+
+def test_a_handler_of_somebody_else_gets_access_records_and_the_same_line_is_written(
+    make_client: Callable[..., TestClient], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make_client(log_level="info", log_format="text")
+    written = []
+    for handlers in ([], [caplog.handler]):
+        capsys.readouterr()
+        for handler in handlers:
+            logging.root.addHandler(handler)
+        client.get("/nowhere here", headers={"X-Request-ID": "7"})
+        (line,) = capsys.readouterr().err.splitlines()
+        written.append(re.sub(r"^[0-9-]{10} [0-9:,]{12}|milliseconds=\S+", "", line))
+    assert written[0] == written[1]
+    assert [record.__dict__["fields"]["status"] for record in caplog.records if record.name == "app.access"] == [404]
+
+
+def test_a_closed_standard_error_fails_no_request(make_client: Callable[..., TestClient]) -> None:
+    client = make_client(log_level="info")
+    (handler,) = logging.root.handlers
+    assert isinstance(handler, logging.StreamHandler)
+    closed = io.StringIO()
+    closed.close()
+    before = handler.setStream(closed)
+    assert client.get("/livez").status_code == 200
+    handler.setStream(before)
 
 
 def test_a_refused_image_leaves_one_line_that_says_why(lines: Callable[..., list[dict[str, object]]]) -> None:
