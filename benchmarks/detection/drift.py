@@ -8,10 +8,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.detection.detector import Ranking
 from app.telemetry.drift import CONFIDENCE, Drift
 
 RESULTS = Path(__file__).with_suffix(".md")
@@ -26,7 +28,16 @@ ANOMALY = 100.0  # a score beyond any normal one
 EVIDENCES = ("every", "admitted", "sameness")
 
 Scores = NDArray[np.float64]
-Draw = Callable[[np.random.Generator, int], Scores]
+
+
+class Traffic(NamedTuple):
+    """Images as they come: scores (N,), and the class (N,) of each file, which chooses its threshold."""
+
+    scores: Scores
+    classes: NDArray[np.int64]
+
+
+Draw = Callable[[np.random.Generator, int], Traffic]
 
 
 @dataclass(frozen=True)
@@ -36,19 +47,29 @@ class Setting:
     Attributes:
         size: Calibration images of each variant.
         variants: Offsets; each image of the traffic is sent as one of them, at random.
+        classes: How many classes of files there are, each with a threshold of its own; the variants, in order, are
+            shared out among them.
     """
 
     name: str
     size: int
     variants: tuple[float, ...] = (0.0,)
+    classes: int = 1
+
+    @property
+    def class_of(self) -> NDArray[np.int64]:
+        """(variants,) the class of each variant's files."""
+        return np.arange(len(self.variants)) * self.classes // len(self.variants)
 
     def calibrate(self, generator: np.random.Generator) -> Scores:
         """(variants, size), each row sorted: the same images, sent in each way."""
         images = generator.standard_normal(self.size)
         return np.sort(np.stack([images + offset for offset in self.variants]), axis=1)
 
-    def draw(self, generator: np.random.Generator, count: int) -> Scores:
-        return generator.standard_normal(count) + generator.choice(self.variants, count)
+    def draw(self, generator: np.random.Generator, count: int) -> Traffic:
+        scores = generator.standard_normal(count)
+        variants = generator.integers(len(self.variants), size=count)
+        return Traffic(scores + np.array(self.variants)[variants], self.class_of[variants])
 
 
 VARIANTS = tuple(np.linspace(0, 0.6, 20).tolist())
@@ -58,6 +79,7 @@ SETTINGS = (
     Setting("500 images", 500),
     Setting("2,000 images", 2_000),
     Setting("2,000 images in 20 variants", 2_000, VARIANTS),
+    Setting("the same in 4 classes of files", 2_000, VARIANTS, 4),
 )
 
 
@@ -80,26 +102,23 @@ class Served:
     """One calibration set in service."""
 
     def __init__(self, setting: Setting, generator: np.random.Generator) -> None:
-        self._calibration = setting.calibrate(generator)
+        calibration = setting.calibrate(generator).astype(np.float32)
         rank = min(math.ceil((setting.size + 1) * (1 - RATE)), setting.size)
-        self.threshold = float(self._calibration[:, rank - 1].max())
-        self.drift = Drift(self._calibration.astype(np.float32), self.threshold)
+        rows = [np.flatnonzero(setting.class_of == number) for number in range(setting.classes)]
+        self.thresholds = np.array([calibration[own, rank - 1].max() for own in rows], np.float64)
+        self._rankings = [Ranking(calibration[own]) for own in rows]
+        self.drift = Drift(calibration, self.thresholds[setting.class_of])
 
-    def send(self, scores: Scores) -> NDArray[np.float64]:
+    def send(self, traffic: Traffic) -> NDArray[np.float64]:
         """(images, 3) evidence after each: of all, of the admitted, of sameness."""
-        evidence = np.empty((len(scores), len(EVIDENCES)))
-        for row, (score, p_value) in enumerate(zip(scores.tolist(), self._p_values(scores), strict=True)):
+        evidence = np.empty((len(traffic.scores), len(EVIDENCES)))
+        scores = traffic.scores.astype(np.float32).tolist()
+        for row, (score, own) in enumerate(zip(scores, traffic.classes.tolist(), strict=True)):
+            p_value = self._rankings[own].p_value(score)
             # The score also stands for the image's loss: equal ones are one image.
-            self.drift.update(score, score, p_value, score > self.threshold)
+            self.drift.update(score, score, p_value, score > self.thresholds[own])
             evidence[row] = [getattr(self.drift, name).evidence for name in EVIDENCES]
         return evidence
-
-    def _p_values(self, scores: Scores) -> list[float]:
-        """As `app.detection.detector.Ranking`: of the variants' ranks the most careful."""
-        size = self._calibration.shape[1]
-        at_least = np.stack([size - np.searchsorted(row, scores, side="left") for row in self._calibration])
-        values: list[float] = ((1 + at_least.max(axis=0)) / (size + 1)).tolist()
-        return values
 
 
 def count_false_alarms(setting: Setting) -> Counts:
@@ -125,9 +144,10 @@ def mixed(share: float) -> Callable[[Setting], Draw]:
     """A share of anomalies, each another picture, among normal images."""
 
     def changed(setting: Setting) -> Draw:
-        def draw(generator: np.random.Generator, count: int) -> Scores:
+        def draw(generator: np.random.Generator, count: int) -> Traffic:
             odd = generator.random(count) < share
-            return np.where(odd, ANOMALY + generator.random(count), setting.draw(generator, count))
+            normal = setting.draw(generator, count)
+            return normal._replace(scores=np.where(odd, ANOMALY + generator.random(count), normal.scores))
 
         return draw
 
@@ -136,19 +156,34 @@ def mixed(share: float) -> Callable[[Setting], Draw]:
 
 def shifted(deviations: float) -> Callable[[Setting], Draw]:
     """All images a little odder, as after a change of camera."""
-    return lambda setting: lambda generator, count: setting.draw(generator, count) + deviations
+
+    def changed(setting: Setting) -> Draw:
+        def draw(generator: np.random.Generator, count: int) -> Traffic:
+            normal = setting.draw(generator, count)
+            return normal._replace(scores=normal.scores + deviations)
+
+        return draw
+
+    return changed
 
 
 def repeated(setting: Setting) -> Draw:
     """One normal image again and again."""
-    return lambda generator, count: np.full(count, setting.draw(generator, 1)[0])
+
+    def draw(generator: np.random.Generator, count: int) -> Traffic:
+        scores, classes = setting.draw(generator, 1)
+        return Traffic(np.repeat(scores, count), np.repeat(classes, count))
+
+    return draw
 
 
 def burst(setting: Setting) -> Draw:
     """Eight odd images in a row, then normal ones."""
 
-    def draw(generator: np.random.Generator, count: int) -> Scores:
-        return np.concatenate((ANOMALY + generator.random(8), setting.draw(generator, count - 8)))
+    def draw(generator: np.random.Generator, count: int) -> Traffic:
+        normal = setting.draw(generator, count)
+        normal.scores[:8] = ANOMALY + generator.random(8)
+        return normal
 
     return draw
 
