@@ -171,3 +171,12 @@ def test_shots_of_one_odd_scene_are_odd_all_the_same():
     assert int(listed[0].name) < SHOTS
     assert listed[0].oddness > 3
     assert len({int(file.name) // SHOTS for file in listed}) == len(listed)
+
+def test_a_faint_stranger_is_listed_although_it_lies_near_to_all():
+    generator = np.random.default_rng(0)
+    strokes = np.kron(generator.random((200, 7, 7)) < 0.4, np.ones((4, 4))).astype(np.float32)
+    faint = np.full((28, 28), 0.4, np.float32)
+    faint[10:12, 4:24] = 0.5
+    images = np.concatenate([strokes, faint[None]])
+    listed = oddest(images, np.arange(201), [f"{row}" for row in range(201)])
+    assert listed[0].name == "200"
