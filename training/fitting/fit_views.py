@@ -17,6 +17,7 @@ from tqdm import trange
 from app.detection.images import SIDE
 from app.detection.shown import class_rows
 from training.fitting.fit import to_grey_levels
+from training.fitting.fit_reach import fit_reach
 from training.model.autoencoders import Autoencoder
 from training.model.gradients import SIZE as GRADIENTS
 from training.model.gradients import GradientHistograms, Prototypes
@@ -99,26 +100,42 @@ def fit_views(
     steps = min(3_000, max(500, len(fitted.images) // 10))
     _fit_expected_errors(views.features, own, other, steps, seed)
     with torch.no_grad():
-        variants = train.shape[0]
+        (features, hidden), (other_features, other_hidden) = views.features(*own), views.features(*other)
+        variants, size = train.shape[0], views.features.size
         gaussians = _fit_gaussians(
-            views.features(*own).reshape(variants, -1, views.features.size),
-            views.features(*other).reshape(variants, -1, views.features.size),
-            rows,
+            features.reshape(variants, -1, size), other_features.reshape(variants, -1, size), rows
         )
         views.levels.fit(fitted.images)
         views.statistics.fit(own[1])
+        seen, unseen = (
+            torch.cat([views.redrawn(measured[1]), _in_own_class(gaussians(rows_of), rows, variants)], dim=1)
+            for measured, rows_of in ((own, features), (other, other_features))
+        )
+    reach = fit_reach(hidden, seen, other_hidden, unseen, seed)
+    with torch.no_grad():
         outlines = _fit_outlines(views.histograms, fitted.images, seed)
         complete = Views(
             latent_size,
             gaussians=len(gaussians.typical),
             prototypes=outlines.vectors.shape[1],
             classes=len(rows),
+            by_latent=True,
         ).eval()
         state = {**views.state_dict(), **_named("nearest", gaussians), **_named("outlines", outlines)}
-        complete.load_state_dict({**state, **_named("normalisation", normalisation)})
+        complete.load_state_dict({**state, **_named("normalisation", normalisation), **_named("reach", reach)})
         faintness = -torch.cat([part[1][:, 3].reshape(variants, -1) for part in (own, other)], dim=1)
         _fit_scales(complete, others, faintness, rows, len(fitted.images))
     return complete.requires_grad_(False)
+
+
+def _in_own_class(distances: Tensor, rows: Sequence[Sequence[int]], variants: int) -> Tensor:
+    """Distances (variants * n, classes) of images, variant after variant -> (variants * n, 1), as each is judged.
+
+    A variant that counts in several classes is taken as the first of them.
+    """
+    classes = [next(number for number, mine in enumerate(rows) if variant in mine) for variant in range(variants)]
+    columns = torch.tensor(classes).repeat_interleave(len(distances) // variants)
+    return distances.gather(1, columns[:, None])
 
 
 def _named(name: str, module: nn.Module) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ from training.model.gradients import SIZE as GRADIENTS
 from training.model.gradients import GradientHistograms, Prototypes
 from training.model.meanings import VIEWS
 from training.model.normalise import Normalisation
+from training.model.reach import UsualReach
 from training.model.scores import Redrawing, Scorer
 from training.model.usual import UsualLevels, UsualStatistics
 
@@ -138,7 +139,10 @@ class ExpectedErrors(nn.Module):
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Standardised latents (N, latent) -> means and log-variances in [-4, 1], (N, features) each."""
-        hidden = self.body(latents)
+        return self.spread(self.body(latents))
+
+    def spread(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from the last hidden layer (N, hidden)."""
         # The upper bound keeps an unusual latent from predicting a variance so large that any error looks normal.
         return self.mean(hidden), self.log_variance(hidden).clamp(-4, 1)
 
@@ -175,14 +179,15 @@ class Features(nn.Module):
         """(N, latent) with mean 0 and variance 1 over the training images."""
         return (latents - self.latent_mean) / self.latent_scale
 
-    def forward(self, components: Tensor, measurements: Tensor, latents: Tensor) -> Tensor:
-        """(N, components + 8 + latent)."""
+    def forward(self, components: Tensor, measurements: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """The features (N, components + 8 + latent), and what the latent is known by (N, hidden)."""
         places = self.standardised(latents)
         # Clip latents to the range seen in training, so that `ExpectedErrors` does not extrapolate.
         known = torch.minimum(torch.maximum(places, self.latent_low), self.latent_high)
-        mean, log_variance = self.expected(known)
+        hidden = self.expected.body(known)
+        mean, log_variance = self.expected.spread(hidden)
         plain = self.plain(components, measurements)
-        return torch.cat([(plain - mean) * torch.exp(-0.5 * log_variance), places], dim=1)
+        return torch.cat([(plain - mean) * torch.exp(-0.5 * log_variance), places], dim=1), hidden
 
 
 class WhiteColumns(nn.Module):
@@ -270,6 +275,7 @@ class Views(Scorer):
         gaussians: int = 1,
         prototypes: int = 1,
         classes: int = 1,
+        by_latent: bool = False,
     ) -> None:
         """
         Args:
@@ -279,6 +285,8 @@ class Views(Scorer):
             gaussians: Number of Gaussians in `NearestGaussian`.
             prototypes: How many typical outlines are kept.
             classes: How many classes of files are told apart (`app.detection.shown`); each has scales of its own.
+            by_latent: Whether an image is judged beside normal ones of about its latent (`training.model.reach`);
+                artifacts of before version 0.2 are not.
         """
         super().__init__()
         self._arguments = {
@@ -288,11 +296,13 @@ class Views(Scorer):
             "gaussians": gaussians,
             "prototypes": prototypes,
             "classes": classes,
+            "by_latent": by_latent,
         }
         self.normalisation: Normalisation = Normalisation()
         self.measurements = Measurements(components)
         self.features = Features(latent_size, components, hidden)
         self.nearest = NearestGaussian(self.features.size, gaussians, classes)
+        self.reach = UsualReach(hidden) if by_latent else None
         self.histograms = GradientHistograms()
         self.outlines = Prototypes(GRADIENTS, prototypes)
         self.levels = UsualLevels()
@@ -309,15 +319,22 @@ class Views(Scorer):
     def description(self) -> Architecture:
         return Architecture(name="views", arguments=self._arguments)
 
+    def redrawn(self, measurements: Tensor) -> Tensor:
+        """(N, 8) -> (N, 1), how badly it is redrawn."""
+        return measurements[:, :2] @ self.error_weights[:, None]
+
     def unscaled(self, redrawing: Redrawing) -> Tensor:
         """(N, classes, views) before each is brought to its scale."""
         images, reconstructions, latents, losses, paper, away = redrawing
         components, measurements = self.measurements(images, reconstructions, losses)
-        redrawn = measurements[:, :2] @ self.error_weights[:, None]
-        features = self.features(components, measurements, latents)
+        redrawn = self.redrawn(measurements)
+        features, hidden = self.features(components, measurements, latents)
         outlines = self.outlines(self.histograms(images))
         plain = torch.cat([outlines, self.levels(images), self.statistics(measurements)], dim=1)
         nearest = self.nearest(features)
+        if self.reach is not None:
+            reach = self.reach(hidden)
+            redrawn, nearest = redrawn - reach[:, :1], nearest - reach[:, 1:]
         place = self.normalisation.place.oddity(away)
         others = [redrawn, -measurements[:, 3:4], _log(plain, _LEAST_PLAIN), (paper - 1).abs(), place]
         alike = torch.cat(others, dim=1)[:, None, :] + torch.zeros_like(nearest)[:, :, None]  # (N, classes, 7)
