@@ -17,6 +17,9 @@ from training.plan import DEFAULTS, GroupBy, Plan, make_plan
 if TYPE_CHECKING:
     from app.detection.artifact import Artifact
 
+# Of a folder of about 1,000 scenes. Below it, what another rate would give is said at once.
+FEW_CALIBRATION_IMAGES = 250
+
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m training") -> int:
     """Runs the command line. Expected errors are printed as one line, without a traceback.
@@ -60,18 +63,24 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
 
 
 def _print_result(artifact: "Artifact", plan: Plan) -> None:
-    from training.report.judgements import YOUR_ANOMALIES
+    from training.fitting.other_thresholds import rate_words
+    from training.report.facts import chance_words
 
     evaluation = artifact.manifest.evaluation
+    interval, target = evaluation["false_positive_rate_interval"], plan.target_false_positive_rate
     print(f"{artifact.manifest.name} {artifact.version} is in {plan.output}")
     print(artifact.manifest.promise.words)
     print(
-        f"Seen on {evaluation['test_images']} unseen normal images: {evaluation['false_positive_rate']:.2%} refused; "
-        f"drawn anomalies found: {evaluation['macro_detection_rate']:.1%}."
+        f"Seen on {evaluation['test_images']} unseen normal images: {evaluation['false_positive_rate']:.2%} refused, "
+        f"{chance_words(interval, target)}; drawn anomalies found: {evaluation['macro_detection_rate']:.1%}."
     )
-    own = evaluation["families"].get(YOUR_ANOMALIES)
+    own = evaluation.get("own_anomalies")
     if own:
-        print(f"Of your own anomalies {own['detection_rate']:.1%} are found.")
+        print(f"Of your own {own['images']} anomalies {own['detection_rate']:.1%} are found.")
+        for name, folder in own["subfolders"].items() if len(own["subfolders"]) > 1 else ():
+            print(f"  {name or 'in no subfolder'}: {folder['detection_rate']:.1%} of {folder['images']}")
+    if plan.data and artifact.manifest.data["calibration"] < FEW_CALIBRATION_IMAGES:
+        print(*rate_words(evaluation["at_rates"]), sep="\n")
     print(evaluation["power"]["words"])
     print(f"Serve it: GATE_ARTIFACT={plan.output} make run")
 

@@ -40,7 +40,7 @@ def add_samples(artifact: Path, new: Path, data: Path | None = None) -> Artifact
     loaded = load_artifact(artifact)
     manifest, detector = loaded.manifest, Detector(loaded)
     if data is not None:
-        normal = decode_folder(data, loaded.preprocessing)[1]
+        normal = decode_folder(data, loaded.preprocessing).images
     elif manifest.data.get("kind") == "circles":
         sizes = [manifest.data[part] for part in ("train", "calibration", "test")]
         normal = circle_dataset(1, manifest.seed, 1, sizes[2]).test.images

@@ -6,7 +6,7 @@ from app.detection.artifact import Architecture
 from app.detection.images import Preprocessing
 from training.data.anomalies import FAMILIES
 from training.fitting.calibrate import run_in_batches, uncalibrated_detector
-from training.fitting.evaluate import auroc, draw_family, evaluate, wilson_interval
+from training.fitting.evaluate import auroc, draw_family, evaluate, one_limit, score_sets, wilson_interval
 from training.model.autoencoders import build
 from training.model.export import export_graph
 from training.model.scores import LossScore, ScoredAutoencoder
@@ -37,7 +37,9 @@ def test_rates_are_the_shares_above_the_threshold():
     normal = np.random.default_rng(0).random((100, 28, 28), dtype=np.float32) * 0.1
     dark, same = normal + 0.9, normal[:50]
     threshold = float(np.sort(run_in_batches(detector, normal)[0])[89])
-    evaluation = evaluate(detector, threshold, {"original": normal, "darker": dark}, {"dark": dark, "same": same})
+    sets = {"original": normal, "darker": dark}, {"dark": dark, "same": same}
+    limits = one_limit(threshold, ("original", "darker", "dark", "same"))
+    evaluation = evaluate(limits, *(score_sets(detector, limits, own) for own in sets))
     assert evaluation["false_positive_rate"] == evaluation["variants"]["original"]["false_positive_rate"] == 0.1
     assert evaluation["worst_variant_false_positive_rate"] == 1
     assert evaluation["families"]["dark"]["detection_rate"] == 1

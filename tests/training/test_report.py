@@ -17,18 +17,20 @@ from app.detection.promise import make_promise
 from training.data.oddest import OddFile
 from training.data.variants import parse_variants
 from training.fitting.calibrate import uncalibrated_detector
-from training.fitting.evaluate import evaluate
+from training.fitting.evaluate import evaluate, one_limit, score_sets
+from training.fitting.other_thresholds import Deciding, DecidingFile
 from training.model.autoencoders import build
 from training.model.export import export_graph
 from training.model.scores import LossScore, ScoredAutoencoder
 from training.model.views import Views
-from training.report.facts import gather_facts, model_card, percent
+from training.report.facts import chance_words, gather_facts, model_card, percent
 from training.report.judgements import YOUR_ANOMALIES, Findings, Judged, judge
 from training.report.write import write_report
 
 ALWAYS = {"report.json", "model_card.md", "index.html", "losses.png", "scores.png", "variants.png", "normal.png"}
 ALWAYS |= {"worst_normal.png", "latent_reconstructions.png"}
 WITH_ANOMALIES = {"roc.png", "families.png", "anomalies.png"}
+ALWAYS_FOUND = {"roc.png", "families.png", "always_found.png"}
 MOST_PIXELS_WIDE = 800
 
 
@@ -69,6 +71,7 @@ def findings_of(model, radii=(), families=("noise",), kind="circles", name="tiny
     normal = np.random.default_rng(0).integers(0, 256, (12, 28, 28), np.uint8)
     tested = {"original": normal, "jpeg28": 255 - normal}
     anomalies = dict.fromkeys(families, (normal / 255).astype(np.float32)[:, ::-1].copy())
+    limits = one_limit(0.5, (*tested, *anomalies))
     data = {"kind": kind, "circles": "smooth", "train": 5, "calibration": 99, "test": 12, "fingerprint": "sha256:ab"}
     views = list(detector.artifact.manifest.views)
     manifest = {
@@ -83,7 +86,7 @@ def findings_of(model, radii=(), families=("noise",), kind="circles", name="tiny
         "kinds": {"jpeg28": "80..100"},
         "variants": list(tested),
         "views": views,
-        "evaluation": evaluate(detector, 0.5, tested, anomalies),
+        "evaluation": evaluate(limits, *(score_sets(detector, limits, sets) for sets in (tested, anomalies))),
         "data": data if kind == "circles" else {**data, "skipped": 1, "duplicates": 2},
         "training": {"epochs": 2, "batch_size": 32, "learning_rate": 0.001, "one_cycle": True, "loss": "mse"},
         "seed": 7,
@@ -97,7 +100,7 @@ def findings_of(model, radii=(), families=("noise",), kind="circles", name="tiny
     [
         (1, [0.1] * 12, ["noise"], WITH_ANOMALIES | {"latent_histogram.png", "latent_radius.png"}),
         (1, [], ["noise"], WITH_ANOMALIES | {"latent_histogram.png"}),
-        (3, [0.1] * 12, ["noise"], WITH_ANOMALIES | {"latent_map.png", "views.png"}),
+        (3, [0.1] * 12, ["noise"], ALWAYS_FOUND | {"latent_map.png", "views.png"}),
         (3, [], [], {"latent_map.png"}),
     ],
 )
@@ -122,7 +125,7 @@ def test_page_opens_alone_and_shows_every_chart(tmp_path, models):
     assert not re.search(r"url\(|@import", html)
     assert all(page.alternatives)
     embedded = {base64.b64decode(reference.split(",")[1]) for reference in page.references if ";base64," in reference}
-    sheets = {"normal.png", "worst_normal.png", "anomalies.png", "latent_reconstructions.png"}
+    sheets = {"normal.png", "worst_normal.png", "anomalies.png", "always_found.png", "latent_reconstructions.png"}
     for path in (tmp_path / "report").glob("*.png"):
         assert (path.read_bytes() in embedded) == (path.name not in sheets)
     for png in embedded:
@@ -151,9 +154,51 @@ def test_the_oddest_files_are_shown_with_their_names(tmp_path, models):
     findings = replace(findings_of(models[1], kind="folder"), oddest=odd)
     write_report(tmp_path / "report", findings, network, detector)
     html = (tmp_path / "report" / "index.html").read_text()
-    assert "letters/0<b>.png (3.0 times)" in Page(html).text
+    assert "letters/0<b>.png (3.0)" in Page(html).text
     assert "letters/1&lt;b&gt;.png" in html
     assert (tmp_path / "report" / "oddest.png").is_file()
+
+
+def test_own_anomalies_are_told_by_subfolder_and_the_missed_ones_by_name(tmp_path, models):
+    network, detector = models[1]
+    findings = findings_of(models[1], kind="folder", families=(YOUR_ANOMALIES,))
+    scores = judge(findings, detector).families[YOUR_ANOMALIES].scores
+    threshold = float(np.sort(scores)[2])  # three of twelve pass
+    names = [f"{'dust' if row % 2 else 'scratch'}/{row}.png" for row in range(12)]
+    findings = replace(findings, own_names=names, limits=one_limit(threshold, (*findings.tested, YOUR_ANOMALIES)))
+    rate = {"images": 6, "detection_rate": 0.75, "detection_rate_interval": [0.4, 0.9]}
+    subfolders = {"dust": rate, "scratch": rate}
+    findings.manifest["evaluation"]["own_anomalies"] = {**rate, "images": 12, "subfolders": subfolders}
+    write_report(tmp_path / "report", findings, network, detector)
+    text = Page((tmp_path / "report" / "index.html").read_text()).text
+    missed = [names[row] for row in np.argsort(scores, kind="stable")[:3]]
+    assert "3 missed" in text
+    assert re.search(r"\s+".join(map(re.escape, missed)), text)
+    assert re.search(r"dust\s*6\s*75%", text)
+
+
+def test_files_that_decide_the_threshold_are_shown_with_what_they_cost(tmp_path, models):
+    network, detector = models[1]
+    files = (DecidingFile("a<b>.png", np.zeros((28, 28), np.float32), 0.5, 0.9),)
+    findings = replace(findings_of(models[1], kind="folder"), deciding=Deciding(files, 0.75, 0.25, 0.4, 0.95, False))
+    write_report(tmp_path / "report", findings, network, detector)
+    text = " ".join(Page((tmp_path / "report" / "index.html").read_text()).text.split())
+    assert "a<b>.png (threshold 0.5 without); 90% found" in text
+    assert "the threshold is 0.75 and 25% of made-up pictures" in text
+    assert "0.4 and find 95%" in text
+    assert "no image to spare" in text
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ([0.02, 0.03], "more than chance explains"),
+        ([0.001, 0.03], "within chance of the promise"),
+        ([0.0, 0.009], "less than promised"),
+    ],
+)
+def test_a_rate_is_put_beside_the_promise_in_words(interval, words):
+    assert chance_words(interval, 0.01) == words
 
 
 def test_names_cannot_break_the_page(tmp_path, models):

@@ -44,11 +44,13 @@ class Part:
         originals: As a client would send them.
         images: (N, 28, 28), the same decoded by the serving code, grey levels in [0, 1].
         radii: Of circles, in axes units; empty for a folder.
+        names: Of a folder's files, their paths within it; empty for circles.
     """
 
     originals: Sequence[Original]
     images: NDArray[np.float32]
     radii: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,11 @@ def folder_dataset(
     scenes = group(images, paths, group_by)
     _tell_scenes(scenes, group_by, tell)
     _check_enough(len(np.unique(scenes)), len(paths), least, rate, folder)
-    parts = [Part([paths[row] for row in rows], images[rows]) for rows in split(scenes, seed)]
+    names = [printable(path.relative_to(folder)) for path in paths]
+    parts = [
+        Part([paths[row] for row in rows], images[rows], names=tuple(names[row] for row in rows))
+        for rows in split(scenes, seed)
+    ]
     description = {
         "kind": "folder",
         "fingerprint": fingerprint(digests),
@@ -81,16 +85,31 @@ def folder_dataset(
         "near_copies": len(paths) - len(np.unique(scenes)),
         "group_by": group_by,
     }
-    names = [printable(path.relative_to(folder)) for path in paths]
     listed = oddest(images, scenes, names)
     _tell_sizes(len(np.unique(scenes)), listed, tell)
     return assemble(parts, preprocessing, description, listed)
 
 
-def decode_folder(
-    folder: Path, preprocessing: Preprocessing, tell: Tell = print
-) -> tuple[list[Path], NDArray[np.float32]]:
-    """Every readable image under a folder, its path and (N, 28, 28); the others are listed and skipped.
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Images of a folder.
+
+    Attributes:
+        names: Their paths within the folder.
+        images: (N, 28, 28), grey levels in [0, 1].
+    """
+
+    names: Sequence[str]
+    images: NDArray[np.float32]
+
+    @property
+    def subfolders(self) -> list[str]:
+        """Of each image the first folder on its path; "" for one that lies in none."""
+        return [name.partition("/")[0] if "/" in name else "" for name in self.names]
+
+
+def decode_folder(folder: Path, preprocessing: Preprocessing, tell: Tell = print) -> Named:
+    """Every readable image under a folder, in the order of their names; the others are listed and skipped.
 
     Raises:
         TrainingError: There is none.
@@ -98,8 +117,8 @@ def decode_folder(
     found = _read(folder, tell)
     if not found.paths:
         raise TrainingError(f"{folder} holds no readable image.")
-    paths = list(found.paths.values())
-    return paths, decode(paths, preprocessing)
+    paths = sorted(found.paths.values(), key=lambda path: _by_number(str(path.relative_to(folder))))
+    return Named([printable(path.relative_to(folder)) for path in paths], decode(paths, preprocessing))
 
 
 def group(images: NDArray[np.float32], paths: Sequence[Path], group_by: GroupBy) -> Rows:
@@ -192,7 +211,7 @@ def _tell_sizes(scenes: int, listed: Sequence[OddFile], tell: Tell) -> None:
             f"{_FEW_SCENES:,} or more, or a promised rate of 5%, let the gate find more."
         )
     names = ", ".join(f"{file.name} ({file.oddness:.1f})" for file in listed[:_TOLD])
-    tell(f"Look at these files first, which differ most from all others (how many times as far as usual): {names}")
+    tell(f"Look at these files first, which differ most from all others (1 is what 5% of the files exceed): {names}")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -28,11 +28,15 @@ class Calibration:
         thresholds: The largest score accepted of each class of files: of its variants' own thresholds the largest.
         scores: (variants, n), each row sorted.
         view_scores: (views, variants, at most 500), each row sorted, half precision: enough to explain with.
+        by_image: (variants, n), the same scores in the order of the images.
+        shown: The class of each variant's files, "" for one that counts in all.
     """
 
     thresholds: Mapping[str, float]
     scores: NDArray[np.float32]
     view_scores: NDArray[np.float16]
+    by_image: NDArray[np.float32]
+    shown: Sequence[str]
 
 
 def calibrate(
@@ -58,14 +62,15 @@ def calibrate(
         run_in_batches(detector, variant, shown_of)
         for variant, shown_of in zip(images, files or [CLASSES[0]] * len(images), strict=True)
     ]
-    scores = np.sort(np.stack([scores for scores, _ in runs]), axis=-1)  # (variants, n)
+    by_image = np.stack([scores for scores, _ in runs])  # (variants, n)
+    scores = np.sort(by_image, axis=-1)
     views = np.sort(np.stack([views.T for _, views in runs], axis=1), axis=-1)  # (views, variants, n)
     if not (np.isfinite(scores).all() and np.isfinite(views).all()):
         raise TrainingError("Scores of calibration images are not finite: the training diverged; lower the rate.")
     if scores.min() == scores.max():
         raise TrainingError("All calibration images have the same score: the model tells nothing apart.")
-    thresholds = class_thresholds(scores, shown or [""] * len(scores), promise.rank)
-    return Calibration(thresholds, scores, _thinned(views))
+    shown = shown or [""] * len(scores)
+    return Calibration(class_thresholds(scores, shown, promise.rank), scores, _thinned(views), by_image, shown)
 
 
 def _thinned(views: NDArray[np.float32]) -> NDArray[np.float16]:

@@ -1,7 +1,7 @@
 """How a calibrated gate does on images that no earlier step saw: test images, and drawn families of anomalies."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -21,12 +21,19 @@ from training.fitting.calibrate import FileClass, run_in_batches
 FAMILY_SEED = 20_000
 
 
-def draw_families(count: int, preprocessing: Preprocessing) -> dict[str, NDArray[np.float32]]:
+def draw_families(
+    count: int, preprocessing: Preprocessing, names: Collection[str] = FAMILIES
+) -> dict[str, NDArray[np.float32]]:
     """`count` drawn anomalies of each family, (count, 28, 28), sent as PNG files and decoded by the serving code.
 
     They are dark on white; on a dark background they are inverted, as the normal images are.
+
+    Args:
+        count: Of each family.
+        preprocessing: Of the normal images.
+        names: Which of `FAMILIES`.
     """
-    return {name: draw_family(family, count, preprocessing) for name, family in FAMILIES.items()}
+    return {name: draw_family(family, count, preprocessing) for name, family in FAMILIES.items() if name in names}
 
 
 def draw_family(family: Family, count: int, preprocessing: Preprocessing) -> NDArray[np.float32]:
@@ -66,41 +73,42 @@ def one_limit(threshold: float, names: Iterable[str]) -> Limits:
     return Limits({CLASSES[0]: threshold}, dict.fromkeys(names, CLASSES[0]))
 
 
-def evaluate(
-    detector: Detector,
-    limits: Limits | float,
-    normal_images: Mapping[str, NDArray[np.uint8]],
-    anomalies: Mapping[str, NDArray[np.float32]],
-) -> dict[str, Any]:
+Scores = Mapping[str, NDArray[np.float32]]
+"""Of several sets of images, by name: (N,) each."""
+
+
+def score_sets(
+    detector: Detector, limits: Limits, sets: Mapping[str, NDArray[np.uint8]] | Mapping[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.float32]]:
+    """Scores (N,) of each set of images (N, 28, 28), judged as the class of files that `limits` names."""
+    return {name: run_in_batches(detector, images, limits.files[name])[0] for name, images in sets.items()}
+
+
+def evaluate(limits: Limits, normal: Scores, anomalies: Scores) -> dict[str, Any]:
     """The rates that go into the manifest and the report.
 
     Args:
-        detector: Around the exported graph; its own threshold is not used.
-        limits: The largest score accepted, for each variant and family; or one for all.
-        normal_images: (N, 28, 28) for each variant, the first of which is the original, unseen by fitting and
-            calibration.
-        anomalies: (M, 28, 28) for each family.
+        limits: The largest score accepted, for each variant and family.
+        normal: Scores of each variant, the first of which is the original; of images unseen by fitting and calibration.
+        anomalies: Scores of each family.
 
     Returns:
         Numbers under names, ready for JSON; rates in [0, 1], intervals at 95%.
     """
-    if isinstance(limits, float):
-        limits = one_limit(limits, (*normal_images, *anomalies))
-    normal = {name: run_in_batches(detector, images, limits.files[name])[0] for name, images in normal_images.items()}
     original = next(iter(normal.values()))
-    variants = {name: _rate("false_positive_rate", scores, limits.of(name)) for name, scores in normal.items()}
-    families = {}
-    for name, images in anomalies.items():
-        scores, _ = run_in_batches(detector, images, limits.files[name])
-        families[name] = {
+    variants = {name: rate_of("false_positive_rate", scores, limits.of(name)) for name, scores in normal.items()}
+    families = {
+        name: {
             "auroc": round(auroc(original, scores), 4),
-            **_rate("detection_rate", scores, limits.of(name)),
+            **rate_of("detection_rate", scores, limits.of(name)),
         }
+        for name, scores in anomalies.items()
+    }
     return {
         **next(iter(variants.values())),
         "worst_variant_false_positive_rate": max(rate["false_positive_rate"] for rate in variants.values()),
         "test_images": len(original),
-        "images_per_family": max((len(images) for images in anomalies.values()), default=0),
+        "images_per_family": max((len(scores) for scores in anomalies.values()), default=0),
         "macro_auroc": _mean([family["auroc"] for family in families.values()]),
         "macro_detection_rate": _mean([family["detection_rate"] for family in families.values()]),
         "variants": variants,
@@ -129,8 +137,8 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     return max(0.0, centre - spread), min(1.0, centre + spread)
 
 
-def _rate(name: str, scores: NDArray[np.float32], limit: float | NDArray[np.float64]) -> dict[str, Any]:
-    """The share that is refused, NaN included, and its interval."""
+def rate_of(name: str, scores: NDArray[np.float32], limit: float | NDArray[np.float64]) -> dict[str, Any]:
+    """The share of scores (N,) that is refused, NaN included, under this name, and its 95% interval."""
     refused = int((~(scores <= limit)).sum())
     low, high = wilson_interval(refused, len(scores))
     return {name: round(refused / len(scores), 4), f"{name}_interval": [round(low, 4), round(high, 4)]}

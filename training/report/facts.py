@@ -1,6 +1,7 @@
 """What the report says in words: the facts that the page and the model card share, and the card itself."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from training.data.variants import parse_variants
+from training.fitting.other_thresholds import Deciding
 from training.report.judgements import YOUR_ANOMALIES, Findings, Judgements
 
 # Families below the first are not told apart, below the second only partly.
@@ -32,7 +34,11 @@ class Facts:
         views: For each view its name, meaning, and how often it is above the threshold for a refused normal image
             and for an anomaly.
         is_circles: Whether it was trained on drawn circles.
+        chance: What the false-positive rate that was seen says of the promise.
         own_anomalies: How many bad examples of the user's own are among the families; 0 for none.
+        own_names: Their paths within their folder.
+        missed_files: Those of them that are missed, by name, that which looks most normal first.
+        deciding: Of a folder, the calibration files that decide the threshold.
         has_endless_scores: Whether an image was odder than any number says.
         command: What trains it again.
     """
@@ -47,7 +53,11 @@ class Facts:
     always: list[str]
     views: list[dict[str, Any]]
     is_circles: bool
+    chance: str
     own_anomalies: int
+    own_names: Sequence[str]
+    missed_files: list[str]
+    deciding: Deciding | None
     has_endless_scores: bool
     command: str
 
@@ -73,7 +83,11 @@ def gather_facts(findings: Findings, judgements: Judgements) -> Facts:
         always=between(1, 2),
         views=_views(manifest, judgements),
         is_circles=manifest["data"]["kind"] == "circles",
+        chance=chance_words(manifest["evaluation"]["false_positive_rate_interval"], target),
         own_anomalies=len(findings.anomalies.get(YOUR_ANOMALIES, ())),
+        own_names=findings.own_names,
+        missed_files=_missed_files(findings, judgements),
+        deciding=findings.deciding,
         has_endless_scores=any(not np.isfinite(family.scores).all() for family in judgements.families.values()),
         command=_command(manifest),
     )
@@ -98,6 +112,14 @@ def render(template: str, **context: Any) -> str:
     return environment.get_template(template).render(**context)
 
 
+def chance_words(interval: Sequence[float], target: float) -> str:
+    """What a rate with this 95% interval says of the promised one."""
+    low, high = interval
+    if low > target:
+        return "more than chance explains"
+    return "less than promised" if high < target else "within chance of the promise"
+
+
 def percent(rate: float) -> str:
     """0.0129 -> "1.29%", 0.5 -> "50%"; never rounded to a bare 0% or 100% that it is not."""
     digits = 2 if rate < 0.1 or rate > 0.995 else 1
@@ -119,6 +141,14 @@ def _views(manifest: dict[str, Any], judgements: Judgements) -> list[dict[str, A
         }
         for number, view in enumerate(manifest["views"])
     ]
+
+
+def _missed_files(findings: Findings, judgements: Judgements) -> list[str]:
+    own = judgements.families.get(YOUR_ANOMALIES)
+    if own is None or not findings.own_names:
+        return []
+    passed = np.flatnonzero(~own.refused(judgements.threshold))
+    return [findings.own_names[row] for row in passed[np.argsort(own.scores[passed], kind="stable")]]
 
 
 def _command(manifest: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from app.detection.detector import Detector
 from training.data.oddest import OddFile
 from training.fitting.calibrate import as_grey_levels, run_in_batches
 from training.fitting.evaluate import Limits, one_limit
+from training.fitting.other_thresholds import Deciding
 
 YOUR_ANOMALIES = "your anomalies"
 
@@ -27,6 +28,8 @@ class Findings:
         anomalies: (M, 28, 28) for each family, grey levels in [0, 1].
         limits: The largest scores accepted of each variant and family; None: the manifest's threshold for all.
         oddest: Of a folder, the files that differ most from all others.
+        deciding: Of a folder, the calibration files that decide the threshold.
+        own_names: Of the user's own anomalies, their paths within their folder.
     """
 
     manifest: dict[str, Any]
@@ -36,6 +39,8 @@ class Findings:
     anomalies: Mapping[str, NDArray[np.float32]]
     limits: Limits | None = None
     oddest: Sequence[OddFile] = ()
+    deciding: Deciding | None = None
+    own_names: Sequence[str] = ()
 
     @property
     def known_limits(self) -> Limits:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from app.detection.detector import Detector
 from training.data.oddest import OddFile
+from training.fitting.other_thresholds import Deciding
 from training.model.autoencoders import Autoencoder
 from training.report import plots
 from training.report.facts import Facts, gather_facts, model_card, percent
@@ -38,6 +39,8 @@ def write_report(folder: Path, findings: Findings, autoencoder: Autoencoder, det
     sections = [*_judged_sections(judgements, facts, detector), _latent_section(autoencoder, latents)]
     if findings.oddest:
         sections.append(_oddest_section(findings.oddest))
+    if findings.deciding:
+        sections.append(_deciding_section(findings.deciding))
     for name, chart in charts.items():
         (folder / f"{name}.png").write_bytes(chart)
     for section in sections:
@@ -100,16 +103,26 @@ def _judged_sections(judgements: Judgements, facts: Facts, detector: Detector) -
         Section("normal", _usual(original, threshold, detector), 4),
         Section("worst_normal", _worst(judgements, detector), 4),
     ]
-    if judgements.families:
-        pictures: list[Picture] = []
-        rates = facts.manifest["evaluation"]["families"]
-        for name in facts.missed + facts.partly + facts.nearly + facts.always:
-            caption = f"{name} ({percent(rates[name]['detection_rate'])})"
-            judged = judgements.families[name]
-            rows = _telling(judged, threshold, _PICTURES if name == YOUR_ANOMALIES else 1)
-            pictures += judged_pictures(judged, rows, [caption] * len(rows), detector, threshold, normal=False)
-        sections.append(Section("anomalies", pictures, 4))
+    missed_at_times = facts.missed + facts.partly + facts.nearly
+    for section, families in (("anomalies", missed_at_times), ("always_found", facts.always)):
+        pictures = _family_pictures(families, judgements, facts, detector)
+        if pictures:
+            sections.append(Section(section, pictures, 4))
     return sections
+
+
+def _family_pictures(
+    families: Sequence[str], judgements: Judgements, facts: Facts, detector: Detector
+) -> list[Picture]:
+    pictures: list[Picture] = []
+    rates = facts.manifest["evaluation"]["families"]
+    for name in families:
+        caption = f"{name} ({percent(rates[name]['detection_rate'])})"
+        judged = judgements.families[name]
+        rows = _telling(judged, judgements.threshold, _PICTURES if name == YOUR_ANOMALIES else 1)
+        captions = [facts.own_names[row] if name == YOUR_ANOMALIES and facts.own_names else caption for row in rows]
+        pictures += judged_pictures(judged, rows, captions, detector, judgements.threshold, normal=False)
+    return pictures
 
 
 def _usual(judged: Judged, threshold: float, detector: Detector) -> list[Picture]:
@@ -137,18 +150,23 @@ def _worst(judgements: Judgements, detector: Detector) -> list[Picture]:
 
 
 def _telling(judged: Judged, threshold: float, count: int) -> list[int]:
-    """The first images; or of one kind each, missed and found, the image of the middle score."""
-    if count > 1:
-        return list(range(min(count, len(judged.scores))))
+    """Those that look most normal; or of one kind each, missed and found, the image of the middle score."""
     order = np.argsort(judged.scores, kind="stable")
+    if count > 1:
+        return [int(row) for row in order[:count]]
     refused = judged.refused(threshold)[order]
     return [int(rows[len(rows) // 2]) for rows in (order[~refused], order[refused]) if len(rows)]
 
 
 def _oddest_section(oddest: Sequence[OddFile]) -> Section:
     """The files to look at first, whichever part they are in; no verdict, which would depend on the part."""
-    captions = [f"{file.name} ({file.oddness:.1f} times)" for file in oddest]
+    captions = [f"{file.name} ({file.oddness:.1f})" for file in oddest]
     return Section("oddest", drawn_pictures(np.stack([file.image for file in oddest]), captions), 6)
+
+
+def _deciding_section(deciding: Deciding) -> Section:
+    captions = [f"{file.name} (threshold {file.threshold:.4g} without)" for file in deciding.files]
+    return Section("deciding", drawn_pictures(np.stack([file.image for file in deciding.files]), captions), 6)
 
 
 def _latent_section(autoencoder: Autoencoder, latents: NDArray[np.float32]) -> Section:
