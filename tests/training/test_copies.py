@@ -172,6 +172,7 @@ def test_shots_of_one_odd_scene_are_odd_all_the_same():
     assert listed[0].oddness > 3
     assert len({int(file.name) // SHOTS for file in listed}) == len(listed)
 
+
 def test_a_faint_stranger_is_listed_although_it_lies_near_to_all():
     generator = np.random.default_rng(0)
     strokes = np.kron(generator.random((200, 7, 7)) < 0.4, np.ones((4, 4))).astype(np.float32)
