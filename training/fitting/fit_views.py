@@ -119,7 +119,6 @@ def fit_views(
             gaussians=len(gaussians.typical),
             prototypes=outlines.vectors.shape[1],
             classes=len(rows),
-            by_latent=True,
         ).eval()
         state = {**views.state_dict(), **_named("nearest", gaussians), **_named("outlines", outlines)}
         complete.load_state_dict({**state, **_named("normalisation", normalisation), **_named("reach", reach)})

@@ -275,7 +275,6 @@ class Views(Scorer):
         gaussians: int = 1,
         prototypes: int = 1,
         classes: int = 1,
-        by_latent: bool = False,
     ) -> None:
         """
         Args:
@@ -285,8 +284,6 @@ class Views(Scorer):
             gaussians: Number of Gaussians in `NearestGaussian`.
             prototypes: How many typical outlines are kept.
             classes: How many classes of files are told apart (`app.detection.shown`); each has scales of its own.
-            by_latent: Whether an image is judged beside normal ones of about its latent (`training.model.reach`);
-                artifacts of before version 0.2 are not.
         """
         super().__init__()
         self._arguments = {
@@ -296,13 +293,12 @@ class Views(Scorer):
             "gaussians": gaussians,
             "prototypes": prototypes,
             "classes": classes,
-            "by_latent": by_latent,
         }
         self.normalisation: Normalisation = Normalisation()
         self.measurements = Measurements(components)
         self.features = Features(latent_size, components, hidden)
         self.nearest = NearestGaussian(self.features.size, gaussians, classes)
-        self.reach = UsualReach(hidden) if by_latent else None
+        self.reach = UsualReach(hidden)
         self.histograms = GradientHistograms()
         self.outlines = Prototypes(GRADIENTS, prototypes)
         self.levels = UsualLevels()
@@ -332,9 +328,8 @@ class Views(Scorer):
         outlines = self.outlines(self.histograms(images))
         plain = torch.cat([outlines, self.levels(images), self.statistics(measurements)], dim=1)
         nearest = self.nearest(features)
-        if self.reach is not None:
-            reach = self.reach(hidden)
-            redrawn, nearest = redrawn - reach[:, :1], nearest - reach[:, 1:]
+        reach = self.reach(hidden)
+        redrawn, nearest = redrawn - reach[:, :1], nearest - reach[:, 1:]
         place = self.normalisation.place.oddity(away)
         others = [redrawn, -measurements[:, 3:4], _log(plain, _LEAST_PLAIN), (paper - 1).abs(), place]
         alike = torch.cat(others, dim=1)[:, None, :] + torch.zeros_like(nearest)[:, :, None]  # (N, classes, 7)
