@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.detection.images import decode_image
+from app.detection.images import Preprocessing, decode_image
 from app.settings import Settings
 from training.data.circles import draw_circles, random_circles
 from training.data.dataset import MAX_FILE_BYTES, circle_dataset, decode, fingerprint, read
-from training.data.folder import folder_dataset
+from training.data.folder import decode_folder, folder_dataset
 from training.errors import TrainingError
 
 PARTS = ("train", "calibration", "test")
@@ -183,3 +183,13 @@ def test_fingerprint_ignores_order_and_notices_every_image():
     files = draw_circles(random_circles(2, np.random.default_rng(0)))
     assert len(files) == 2
     assert fingerprint(["a", "b"]) == fingerprint(["b", "a"]) != fingerprint(["a", "c"])
+
+
+def test_images_of_a_folder_come_by_name_and_know_their_subfolder(tmp_path):
+    for row, name in enumerate(("dust/10.png", "dust/9.png", "loose.png", "scratch/deep/1.png")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (30, 30), 60 * row).save(tmp_path / name)
+    found = decode_folder(tmp_path, Preprocessing())
+    assert found.names == ["dust/9.png", "dust/10.png", "loose.png", "scratch/deep/1.png"]
+    assert found.subfolders == ["dust", "dust", "", "scratch"]
+    assert found.images[:, 0, 0].tolist() == pytest.approx([60 / 255, 0, 120 / 255, 180 / 255])

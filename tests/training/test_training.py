@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -146,8 +147,11 @@ def test_folder_of_images_becomes_an_artifact(tmp_path, capsys, interrupts):
         (folder / str(number % 2)).mkdir(parents=True, exist_ok=True)
         image.save(folder / str(number % 2) / f"{number}.{('png', 'jpg', 'bmp')[number % 3]}", quality=95)
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0broken")
+    for kind, level in (("dark", 0), ("grey", 128), ("grey", 127)):
+        (tmp_path / "odd" / kind).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (40, 40), level).save(tmp_path / "odd" / kind / f"{level}.png")
     output = tmp_path / "artifact"
-    command = ["--data", str(folder), "--output", str(output), "--epochs", "1"]
+    command = ["--data", str(folder), "--output", str(output), "--epochs", "1", "--anomalies", str(tmp_path / "odd")]
     assert main([*command, "--target-false-positive-rate", "0.1"]) == 0
     printed = capsys.readouterr().out
     assert "Skipped broken.jpg: " in printed
@@ -157,6 +161,13 @@ def test_folder_of_images_becomes_an_artifact(tmp_path, capsys, interrupts):
     assert artifact.manifest.promise.words in printed
     assert artifact.manifest.name == "artifact"
     assert artifact.manifest.data["kind"] == "folder"
+    own = artifact.manifest.evaluation["own_anomalies"]
+    assert {name: found["images"] for name, found in own["subfolders"].items()} == {"dark": 1, "grey": 2}
+    assert f"Of your own 3 anomalies {own['detection_rate']:.1%} are found." in printed
+    assert re.search(r"promised +refused in the test +made-up pictures found .* your anomalies found\n +10%", printed)
+    assert len(re.findall(r"found\) without \d/\d+\.(?:png|jpg|bmp)\n", printed)) == 5
+    assert sum(region["images"] for region in artifact.manifest.evaluation["regions"]) == 9
+    assert not any("circle" in family for family in artifact.manifest.evaluation["families"])
 
 
 def test_too_few_images_are_one_line_that_says_how_many_it_takes(tmp_path, capsys, interrupts):
