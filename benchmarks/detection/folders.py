@@ -145,8 +145,8 @@ FOLDERS: Mapping[str, Callable[[], Folder]] = {
     "threes": threes,
     "pages": pages,
     "digits of 8x8 pixels": small_digits,
-    "solar cells": solar_cells,
     "furniture": furniture,
+    "solar cells": solar_cells,
 }
 
 

@@ -5,7 +5,7 @@ service. The artifact then stores them in half precision without loss.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from training.model.gradients import GradientHistograms, Prototypes
 from training.model.meanings import VIEWS
 from training.model.normalise import Normalisation
 from training.model.scores import Redrawing, redraw
-from training.model.views import Features, Measurements, NearestGaussian, Views
+from training.model.views import LEAST_LEVELS, Features, Measurements, NearestGaussian, Views
 
 # Added to a covariance, relative to its mean variance.
 REGULARISATION = 3e-4
@@ -46,6 +46,10 @@ _CHUNK = 4096
 _ROUNDS = 8
 _FORBIDDEN = 1e3
 _FAINT = [view.name for view in VIEWS].index("faint_or_empty")
+
+
+Measured = tuple[Tensor, Tensor, Tensor]
+"""Components (N, components), measurements (N, 8) and latents (N, latent) of N redrawn images."""
 
 
 def fit_normalisation(originals: NDArray[np.uint8]) -> Normalisation:
@@ -88,43 +92,63 @@ def fit_views(
     with torch.no_grad():
         round_weights(autoencoder)
         fitted, others = (_redraw_all(autoencoder, normalisation, part) for part in (train, held_out))
-    latent_size = fitted.latents.shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        views = Views(latent_size, classes=len(rows)).eval()
+        views = Views(fitted.latents.shape[1], classes=len(rows)).eval()
+    own, other = _fit_measures(views, fitted, others, seed)
+    with torch.no_grad():
+        parts = [views.features(*measured) for measured in (own, other)]
+        seen, unseen = (_by_variant(features, len(train)) for features, _ in parts)
+        nearest = _fit_gaussians(seen, unseen, rows)
+        values = [
+            torch.cat([views.redrawn(measured[1]), _in_own_class(nearest(part[0]), rows, len(train)), away], dim=1)
+            for measured, part, away in zip(
+                (own, other), parts, (_levels(views, fitted), _levels(views, others)), strict=True
+            )
+        ]
+    reach = fit_reach(parts[0][1], values[0], parts[1][1], values[1], seed)
+    with torch.no_grad():
+        outlines = _fit_outlines(views.histograms, fitted.images, seed)
+        modules = {"nearest": nearest, "outlines": outlines, "normalisation": normalisation, "reach": reach}
+        complete = _assembled(views, modules, len(nearest.typical), outlines.vectors.shape[1], len(rows))
+        faintness = torch.cat([_by_variant(-measured[1][:, 3], len(train)) for measured in (own, other)], dim=1)
+        _fit_scales(complete, others, faintness, rows, len(fitted.images))
+    return complete.requires_grad_(False)
+
+
+def _fit_measures(views: Views, fitted: Redrawing, others: Redrawing, seed: int) -> tuple[Measured, Measured]:
+    """Fits what is measured of single images, and returns it of both parts."""
     with torch.no_grad():
         _fit_components(views.measurements, (fitted.images - fitted.reconstructions).flatten(1))
         own, other = _measure(views, fitted), _measure(views, others)
         views.error_weights.copy_(1 / (own[1][:, :2].std(dim=0) + 1e-3))
         _fit_features(views.features, *own)
-    steps = min(3_000, max(500, len(fitted.images) // 10))
-    _fit_expected_errors(views.features, own, other, steps, seed)
-    with torch.no_grad():
-        (features, hidden), (other_features, other_hidden) = views.features(*own), views.features(*other)
-        variants, size = train.shape[0], views.features.size
-        gaussians = _fit_gaussians(
-            features.reshape(variants, -1, size), other_features.reshape(variants, -1, size), rows
-        )
         views.levels.fit(fitted.images)
         views.statistics.fit(own[1])
-        seen, unseen = (
-            torch.cat([views.redrawn(measured[1]), _in_own_class(gaussians(rows_of), rows, variants)], dim=1)
-            for measured, rows_of in ((own, features), (other, other_features))
-        )
-    reach = fit_reach(hidden, seen, other_hidden, unseen, seed)
-    with torch.no_grad():
-        outlines = _fit_outlines(views.histograms, fitted.images, seed)
-        complete = Views(
-            latent_size,
-            gaussians=len(gaussians.typical),
-            prototypes=outlines.vectors.shape[1],
-            classes=len(rows),
-        ).eval()
-        state = {**views.state_dict(), **_named("nearest", gaussians), **_named("outlines", outlines)}
-        complete.load_state_dict({**state, **_named("normalisation", normalisation), **_named("reach", reach)})
-        faintness = -torch.cat([part[1][:, 3].reshape(variants, -1) for part in (own, other)], dim=1)
-        _fit_scales(complete, others, faintness, rows, len(fitted.images))
-    return complete.requires_grad_(False)
+    _fit_expected_errors(views.features, own, other, min(3_000, max(500, len(fitted.images) // 10)), seed)
+    return own, other
+
+
+def _assembled(views: Views, modules: Mapping[str, nn.Module], gaussians: int, prototypes: int, classes: int) -> Views:
+    """The views with modules that were fitted apart, and whose sizes are known only now."""
+    latent_size = len(views.features.latent_mean)
+    complete = Views(latent_size, gaussians=gaussians, prototypes=prototypes, classes=classes).eval()
+    state = views.state_dict()
+    for name, module in modules.items():
+        state.update({f"{name}.{key}": value for key, value in module.state_dict().items()})
+    complete.load_state_dict(state)
+    return complete
+
+
+def _by_variant(values: Tensor, variants: int) -> Tensor:
+    """(variants * n, ...) -> (variants, n, ...)"""
+    return values.reshape(variants, -1, *values.shape[1:])
+
+
+def _levels(views: Views, redrawing: Redrawing) -> Tensor:
+    """(N, 1), the view of levels before anything is subtracted."""
+    chunks = torch.split(redrawing.images, _CHUNK)
+    return torch.cat([(views.levels(chunk) + LEAST_LEVELS).log() for chunk in chunks])
 
 
 def _in_own_class(distances: Tensor, rows: Sequence[Sequence[int]], variants: int) -> Tensor:
@@ -135,10 +159,6 @@ def _in_own_class(distances: Tensor, rows: Sequence[Sequence[int]], variants: in
     classes = [next(number for number, mine in enumerate(rows) if variant in mine) for variant in range(variants)]
     columns = torch.tensor(classes).repeat_interleave(len(distances) // variants)
     return distances.gather(1, columns[:, None])
-
-
-def _named(name: str, module: nn.Module) -> dict[str, Tensor]:
-    return {f"{name}.{key}": value for key, value in module.state_dict().items()}
 
 
 def _fit_outlines(histograms: GradientHistograms, images: Tensor, seed: int) -> Prototypes:
@@ -173,10 +193,6 @@ def _redraw_all(autoencoder: Autoencoder, normalisation: Normalisation, images: 
     flat = torch.from_numpy(images).reshape(-1, 1, SIDE, SIDE)
     parts = [redraw(autoencoder, to_grey_levels(chunk), normalisation) for chunk in torch.split(flat, _CHUNK)]
     return Redrawing(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-
-
-Measured = tuple[Tensor, Tensor, Tensor]
-"""Components (N, components), measurements (N, 8) and latents (N, latent) of N redrawn images."""
 
 
 def _measure(views: Views, redrawing: Redrawing) -> Measured:

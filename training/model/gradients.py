@@ -49,12 +49,14 @@ class GradientHistograms(nn.Module):
         down = (self.differences.T @ images).flatten(2)
         squares = across * across + down * down + 1e-6
         lengths = squares.sqrt()
-        # Cosine and sine of twice the angle, of four times, and so on: opposite directions count as one.
-        cos, sin = (across * across - down * down) / squares, 2 * across * down / squares
-        cos2, sin2 = cos * cos - sin * sin, 2 * cos * sin
-        cos3, sin3 = cos2 * cos - sin2 * sin, sin2 * cos + cos2 * sin
-        cos4, sin4 = cos2 * cos2 - sin2 * sin2, 2 * cos2 * sin2
-        waves = torch.cat([torch.ones_like(cos), cos, sin, cos2, sin2, cos3, sin3, cos4, sin4], dim=1) * lengths
+        # Cosine and sine of twice the angle, of four times, and so on, each times the length: opposite directions count
+        # as one, and each wave follows from the two before it.
+        cos, sin = (across * across - down * down) / lengths, 2 * across * down / lengths
+        twice = 2 * cos / lengths
+        cos2, sin2 = twice * cos - lengths, twice * sin
+        cos3, sin3 = twice * cos2 - cos, twice * sin2 - sin
+        cos4, sin4 = twice * cos3 - cos2, twice * sin3 - sin2
+        waves = torch.cat([lengths, cos, sin, cos2, sin2, cos3, sin3, cos4, sin4], dim=1)
         cells = self.bins @ (waves @ self.pooling) @ self.blocks  # (N, 9, 36)
         energy = self.same_block.new_ones((1, DIRECTIONS)) @ (cells * cells) @ self.same_block  # (N, 1, 36)
         return (cells / (energy + (_LEAST_EDGE * CELL) ** 2).sqrt()).flatten(1)

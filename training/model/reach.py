@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-# The views that are judged beside their neighbours: redrawn badly, and unlike normal structure.
-VIEWS = 2
+# The views that are judged beside their neighbours: redrawn badly, unlike normal structure, unlike normal levels.
+VIEWS = 3
 
 
 class UsualReach(nn.Module):
-    """The 98% quantile of two views of normal images with a given latent; it is subtracted before they are scaled.
+    """The 98% quantile of three views of normal images with a given latent; it is subtracted before they are scaled.
 
     Without it, one threshold for all lets easy images pass whatever they are and refuses difficult ones often: of
     circles that nearly touch the edge of the picture 6% were refused where 1% was promised, of small ones none.
@@ -32,6 +32,6 @@ class UsualReach(nn.Module):
         self.register_buffer("most", torch.zeros(VIEWS))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(N, hidden) -> (N, 2)"""
+        """(N, hidden) -> (N, 3)"""
         reach = hidden @ self.weights + self.offset
         return torch.minimum(torch.maximum(reach, self.least), self.most)

@@ -1,4 +1,4 @@
-"""The gate's own score: eight views of an image and its reconstruction, and the largest of them counts.
+"""The gate's own score: eight views of an image and its reconstruction, taken together so that the largest counts most.
 
 Each view is scaled on held-out normal images: 0 is the median, and 1 lies somewhat above the 99% quantile
 (`training.fitting.fit_views` says how far). The views are:
@@ -44,8 +44,8 @@ WHITENING_PIECES = 3
 # Added to each measurement, except the last, before its logarithm is taken. At least 1e-7: the exporter drops smaller
 # constants as zero, and then the logarithm of 0 would be infinite.
 _LEAST = (1e-6, 1e-4, 1e-6, 1e-6, 1e-4, 1e-6, 1e-4)
-# The same for outlines, levels and statistics.
-_LEAST_PLAIN = (1e-3, 1e-3, 1.0)
+# The same for outlines, a difference of large numbers that is exact to about 1e-6, and for levels.
+LEAST_OUTLINES, LEAST_LEVELS = 1e-2, 1e-3
 
 
 class Measurements(nn.Module):
@@ -323,22 +323,39 @@ class Views(Scorer):
         """(N, classes, views) before each is brought to its scale."""
         images, reconstructions, latents, losses, paper, away = redrawing
         components, measurements = self.measurements(images, reconstructions, losses)
-        redrawn = self.redrawn(measurements)
         features, hidden = self.features(components, measurements, latents)
-        outlines = self.outlines(self.histograms(images))
-        plain = torch.cat([outlines, self.levels(images), self.statistics(measurements)], dim=1)
-        nearest = self.nearest(features)
-        reach = self.reach(hidden)
-        redrawn, nearest = redrawn - reach[:, :1], nearest - reach[:, 1:]
-        place = self.normalisation.place.oddity(away)
-        others = [redrawn, -measurements[:, 3:4], _log(plain, _LEAST_PLAIN), (paper - 1).abs(), place]
+        plain = [self.outlines(self.histograms(images)), self.levels(images), self.statistics(measurements)]
+        logs = _log(torch.cat(plain, dim=1), (LEAST_OUTLINES, LEAST_LEVELS, 1.0))
+        outlines, levels, statistics = logs[:, :1], logs[:, 1:2], logs[:, 2:]
+        nearest = self.nearest(features)  # (N, classes)
+        reach = self.reach(hidden)  # (N, 3)
+        others = [
+            self.redrawn(measurements) - reach[:, :1],
+            -measurements[:, 3:4],
+            outlines,
+            levels - reach[:, 2:],
+            statistics,
+            (paper - 1).abs(),
+            self.normalisation.place.oddity(away),
+        ]
         alike = torch.cat(others, dim=1)[:, None, :] + torch.zeros_like(nearest)[:, :, None]  # (N, classes, 7)
-        return torch.cat([alike[:, :, :1], nearest[:, :, None], alike[:, :, 1:]], dim=2)
+        return torch.cat([alike[:, :, :1], (nearest - reach[:, 1:2])[:, :, None], alike[:, :, 1:]], dim=2)
 
     def forward(self, redrawing: Redrawing) -> tuple[Tensor, Tensor]:
-        """Scores (N, classes), the largest view of each image, and the views (N, classes, views)."""
+        """Scores (N, classes), and the views behind them (N, classes, views)."""
         views = (self.unscaled(redrawing) - self.typical) / self.spread
-        return views.amax(dim=2), views
+        return _together(views), views
+
+
+def _together(views: Tensor) -> Tensor:
+    """(N, classes, views) -> (N, classes): the fourth root of the sum of the fourth powers, where any is above 0.
+
+    Nearly the largest, which is what finds images that only one view tells apart; but two views that both are rather
+    high count for more than either. Images that are low in all get the largest.
+    """
+    squares = views.clamp(0.0, 1e6).square()
+    powers = (squares * squares) @ views.new_ones((views.shape[2], 1))  # (N, classes, 1)
+    return powers.squeeze(2).sqrt().sqrt() + views.amax(dim=2).clamp(max=0.0)
 
 
 # ONNX Runtime computes bit-identical results for an image alone and in any batch if the graph follows two rules:
