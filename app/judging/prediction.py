@@ -105,18 +105,24 @@ def log_fields(judgement: Judgement) -> dict[str, Any]:
 
 
 def reasons(judgement: Judgement) -> list[dict[str, Any]]:
-    """Returns each view's value, rank and sentence, as in `Reason`."""
+    """Returns each view's value, rank and sentence, as in `Reason`.
+
+    Views are judged together, so that an image may be odd though no single view is: then the highest says so.
+    """
     detector, detection = judgement.detector, judgement.detection
     manifest = detector.artifact.manifest
-    unusual = manifest.promise.target_false_positive_rate
+    ranks = detector.view_p_values(detection)
+    odd = {row for row, p_value in enumerate(ranks) if p_value <= manifest.promise.target_false_positive_rate}
+    if detection.is_anomaly and not odd:
+        odd = {int(np.argmax(detection.views))}
     return [
         {
             "name": view.name,
             "value": float(value),
             "p_value": p_value,
-            "sentence": view.odd if p_value <= unusual else view.normal,
+            "sentence": view.odd if row in odd else view.normal,
         }
-        for view, value, p_value in zip(manifest.views, detection.views, detector.view_p_values(detection), strict=True)
+        for row, (view, value, p_value) in enumerate(zip(manifest.views, detection.views, ranks, strict=True))
     ]
 
 

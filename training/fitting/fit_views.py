@@ -32,7 +32,7 @@ REGULARISATION = 3e-4
 SHRINKAGE_IMAGES = 50
 MOST_GAUSSIANS = 12
 # A view is scaled so that it reaches 1 at median + reach * (99% quantile - median). A larger reach makes a view less
-# sensitive, and leaves the other views more of the permitted false positives, since the largest view is the score. The
+# sensitive, and leaves the other views more of the permitted false positives, since the largest view counts most. The
 # faintness view is meant only for images fainter than any normal one: its scale is set by the 99.9% quantile of all
 # training images, since contrast is not fitted and a few held-out images say little of the faintest. The reach of
 # the structure view is 1 + IMAGES_PER_DIMENSION * dimensions / images: the fewer images, the less it is trusted.
