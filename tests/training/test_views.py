@@ -35,11 +35,15 @@ def scores_of(model, images):
     return score_images(model, torch.as_tensor(np.asarray(images, np.float32))[:, None])
 
 
-def test_largest_view_is_the_score(fitted):
+def test_views_are_taken_together_by_a_norm_of_the_fourth_order(fitted):
     model, normal = fitted
     verdict = scores_of(model, normal)
     assert verdict.views.shape == (100, 1, len(VIEWS))
-    torch.testing.assert_close(verdict.score, verdict.views.amax(dim=2))
+    together = verdict.views.clamp(min=0).double().pow(4).sum(dim=2).pow(0.25) + verdict.views.amax(dim=2).clamp(max=0)
+    torch.testing.assert_close(verdict.score, together.float())
+    largest = verdict.views.amax(dim=2)
+    assert (verdict.score >= largest - 1e-6).all()
+    assert (verdict.score <= largest.clamp(min=0) * len(VIEWS) ** 0.25 + 1e-6).all()
 
 
 def test_views_of_normal_images_are_around_nothing_and_few_reach_one(fitted):
