@@ -13,7 +13,8 @@ _PLACES = {273: 279, 324: 325, 513: 514}
 _DIRECTORIES = (330, 34665, 34853, 40965)
 # Zeros with which writers fill up to an even length; Pillow fills pages up to a multiple of 16.
 _MOST_PADDING = 15
-# Directories may refer to each other and to the same bytes, so all of them together are bounded.
+# Directories may be empty, and refer to each other and to the same bytes, so all of them together are bounded: the
+# directories, their entries, and the places of further ones.
 _MOST_ENTRIES = 2**15
 _MOST_VALUE_BYTES = 2**22
 
@@ -54,7 +55,7 @@ class _File:
             The positions of further directories; None if the bounds are reached, or a length is missing.
         """
         (count,) = struct.unpack_from(self.endian + "H", self._data, position)
-        self._entries_left -= count
+        self._entries_left -= 1 + count
         if self._entries_left < 0:
             return None
         (following,) = struct.unpack_from(self.endian + "I", self._data, position + 2 + 12 * count)
@@ -73,7 +74,11 @@ class _File:
                 if lengths not in values or len(values[tag]) != len(values[lengths]):
                     return None
                 self.end = max(self.end, int((values[tag] + values[lengths]).max(initial=0)))
-        return [following, *(int(one) for tag in _DIRECTORIES if tag in values for one in values[tag])]
+        further = [values[tag] for tag in _DIRECTORIES if tag in values]
+        self._entries_left -= sum(map(len, further))
+        if self._entries_left < 0:
+            return None
+        return [following, *(int(one) for places in further for one in places)]
 
     def _place(self, entry: int, kind: int, length: int) -> int:
         """Where the values of an entry stand; the end moves behind them."""

@@ -92,6 +92,20 @@ def test_tiff_of_more_directories_than_any_file_has_is_refused() -> None:
         check_image_end(b"II*\0" + struct.pack("<I", 2**16 + 8) + bytes(2**16) + directories)
 
 
+def test_tiff_of_many_empty_directories_is_refused_before_all_are_walked_through() -> None:
+    """A million of them took three seconds; a file of 32 MB has room for five."""
+    directories = b"".join(struct.pack("<HI", 0, 8 + 6 * (index + 1)) for index in range(40_000))
+    with pytest.raises(UndecodableImage, match="no end"):
+        check_image_end(b"II*\0" + struct.pack("<I", 8) + directories[:-4] + bytes(4))
+
+
+def test_tiff_that_names_one_further_directory_many_times_is_refused() -> None:
+    count = 40_000
+    directory = struct.pack("<HHHIII", 1, 330, 4, count, 26, 0)
+    with pytest.raises(UndecodableImage, match="no end"):
+        check_image_end(b"II*\0" + struct.pack("<I", 8) + directory + struct.pack("<I", 8) * count)
+
+
 def test_last_box_of_an_avif_may_go_on_to_the_end_of_the_file() -> None:
     data = file_of("AVIF")
     at = data.index(b"mdat") - 4
