@@ -52,7 +52,7 @@ def take_apart(
         images = find_images(path.decode("latin-1"), fields, parsed)
     images.check_count()
     if judges_bytes:
-        images.check_ends()
+        images.check_ends(places.formats)
     elif parsed is not None:
         check_body_writable(parsed)
     return ClassifierRequest(images, fields, parsed)

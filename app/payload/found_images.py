@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.detection.images import SIDE
+from app.detection.known_formats import known_format
 from app.errors import MalformedRequest, Refusal
 from app.payload.image_end import check_image_end
 from app.payload.tensors import MAX_IMAGES
@@ -76,13 +77,18 @@ class Images:
         if self.count > MAX_IMAGES:
             raise MalformedRequest(f"The request holds more than the {MAX_IMAGES} images that are accepted.")
 
-    def check_ends(self) -> None:
+    def check_ends(self, formats: tuple[str, ...]) -> None:
         """
+        Args:
+            formats: The accepted ones. Files of others pass here, since judging refuses them by the format's name.
+
         Raises:
             MalformedRequest: Data follows the end of an image; some readers would use it and others would not.
             UndecodableImage: An image has no end.
         """
         for one in self.found:
+            if known_format(one.data) not in formats:
+                continue
             try:
                 check_image_end(one.data)
             except Refusal as refusal:

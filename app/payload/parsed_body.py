@@ -17,12 +17,15 @@ from app.payload.found_images import shown
 from app.payload.json_body import parse_json
 from app.payload.multipart import Part, parse_form, write_form
 from app.payload.tensors import HEADER_LENGTH, InferenceRequest, Tensor, read_inference_request
+from app.payload.unjudged import MOST_CHARACTERS
 from app.payload.url_form import parse_url_form
 from app.payload.written_json import check_writable
 
 _PNG = "image/png"
 # Begins with a literal, which the search jumps to; with IGNORECASE it would take ten times as long.
 _DISPOSITION = re.compile(rb"-(?<=[Cc][Oo][Nn][Tt][Ee][Nn][Tt]-)[Dd][Ii][Ss][Pp][Oo][Ss][Ii][Tt][Ii][Oo][Nn]")
+# A field of a URL-encoded form that is longer than a text that need not be judged, also wrapped, or a data URL.
+_LONG_FIELD = re.compile(rb"=[0-9A-Za-z%%+*._~!'()/:;,@$?\[\]\\\r\n-]{%d}" % (MOST_CHARACTERS + 1))
 # Open Inference requests with binary tensors are of no type of their own.
 _BINARY_TYPES = ("", "application/octet-stream")
 
@@ -123,6 +126,8 @@ def parse_request_body(headers: Headers, body: bytes) -> ParsedBody:
         content_type = _without_type(body)
         media_type = content_type.media_type
     is_untyped = not headers.get("content-type", "").strip()
+    if is_untyped and _LONG_FIELD.search(body):
+        raise _hidden_form("a `=` and a long value")
     if HEADER_LENGTH in headers:
         if is_untyped:
             _check_hidden_form(body, 0)
@@ -173,10 +178,14 @@ def _check_hidden_form(body: bytes, parts: int) -> None:
     its header and its line ends are.
     """
     if sum(1 for _ in islice(_DISPOSITION.finditer(body), parts + 1)) > parts:
-        raise MalformedRequest(
-            "The request has no content type, and its body holds what may be a form (`Content-Disposition`) that is "
-            "not judged. Let the proxy in front forward `content-type`."
-        )
+        raise _hidden_form("`Content-Disposition`")
+
+
+def _hidden_form(sign: str) -> MalformedRequest:
+    return MalformedRequest(
+        f"The request has no content type, and its body holds what may be a form ({sign}) that is not judged. "
+        "Let the proxy in front forward `content-type`."
+    )
 
 
 def _inference(headers: Headers, content_type: ContentType, body: bytes) -> Inference:

@@ -7,7 +7,7 @@ from email.header import decode_header, make_header
 
 from app.payload.json_body import folded
 from app.payload.number_images import NumberFormat, read_number_format
-from app.settings import Settings, SettingsError
+from app.settings import ACCEPTED_FORMATS, Settings, SettingsError
 
 _METHOD_AND_PATH = re.compile(r"([A-Z]+|\*) (/[!-~]*)")
 # A path that a classifier may take for another one: escapes, empty and dot segments, parameters.
@@ -94,11 +94,13 @@ class Places:
         declared: Where images are; empty for `auto`, which searches for them everywhere.
         unjudged: Requests that carry none.
         numbers: What numbers in a declared place mean.
+        formats: Accepted formats of image files.
     """
 
     declared: tuple[Place, ...] = ()
     unjudged: tuple[UnjudgedRoute, ...] = ()
     numbers: NumberFormat = field(default_factory=NumberFormat)
+    formats: tuple[str, ...] = ACCEPTED_FORMATS
 
     def __str__(self) -> str:
         return ",".join(map(str, self.declared)) or "auto"
@@ -117,7 +119,7 @@ def read_places(settings: Settings) -> Places:
     declared = settings.image_at.strip()
     places = () if declared in ("auto", "") else tuple(_place(one.strip()) for one in declared.split(","))
     routes = tuple(_route(one.strip()) for one in settings.unjudged.split(",") if one.strip())
-    return Places(places, routes, read_number_format(settings))
+    return Places(places, routes, read_number_format(settings), settings.formats)
 
 
 def _place(text: str) -> Place:

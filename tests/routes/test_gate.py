@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote_plus
 
 import numpy as np
 import pytest
@@ -384,6 +385,39 @@ def test_authz_without_a_content_type_refuses_a_form_that_an_image_hides(client:
     assert client.post("/v1/authz/", content=document + element, headers=headers).status_code == 400
     typed = {"content-type": "image/png"}
     assert client.post("/v1/authz/", content=with_chunk(NORMAL, form), headers=typed).status_code == 200
+
+
+@pytest.mark.parametrize("value", ["{}", "data:image/png;base64,{}", "wrapped"])
+def test_authz_without_a_content_type_refuses_a_url_form_that_an_image_hides(client: TestClient, value: str) -> None:
+    """A reader of forms takes all in front of the first `&` for a field of its own."""
+    hidden = base64.b64encode(with_chunk(ANOMALY, bytes(300)))
+    text = base64.encodebytes(with_chunk(ANOMALY, bytes(300))) if value == "wrapped" else quote_plus(hidden).encode()
+    form = b"&image=" + (text if value == "wrapped" else value.encode().replace(b"{}", text)) + b"&x="
+    document = json.dumps({"image": base64_text(NORMAL), "x": form.decode()}).encode()
+    for body in (with_chunk(NORMAL, form), document):
+        answer = client.post("/v1/authz/", content=body)
+        assert answer.status_code == 400
+        assert "content type" in answer.json()["detail"]
+    typed = {"content-type": "image/png"}
+    assert client.post("/v1/authz/", content=with_chunk(NORMAL, form), headers=typed).status_code == 200
+    short = b"&comment=" + b"x" * 256 + b"&x="
+    assert client.post("/v1/authz/", content=with_chunk(NORMAL, short)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic\0\0\0\x08grpl", "HEIC"),
+        (b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moof", "not one of PNG"),
+        (TIFF[:-20], "TIFF.*GATE_FORMATS"),
+    ],
+)
+def test_file_of_another_format_is_refused_as_such_whatever_its_end_is(
+    client: TestClient, data: bytes, words: str
+) -> None:
+    answer = client.post("/v1/authz/", content=data, headers={"content-type": "image/x"})
+    assert answer.json()["status"] == 415
+    assert re.search(words, answer.json()["detail"])
 
 
 def test_authz_admits_a_form_without_a_content_type(client: TestClient) -> None:
