@@ -6,6 +6,7 @@ Split conformal calibration as in training (`app.detection.promise`), with one v
 import hashlib
 import math
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -134,6 +135,7 @@ def _distinct(files: list[str]) -> list[str]:
     for file in files:
         by_size.setdefault(_size(file), []).append(file)
     copies: set[str] = set()
+    by_size.pop(-1, None)
     for alike in by_size.values():
         seen: set[bytes] = set()
         for file in alike if len(alike) > 1 else []:
@@ -147,10 +149,12 @@ def _distinct(files: list[str]) -> list[str]:
 
 
 def _size(file: str) -> int:
+    """-1 for what is no file, and for what is not there: named later, as what cannot be judged."""
     try:
-        return os.stat(file).st_size
-    except OSError:  # named as a file that cannot be judged, later
+        found = os.stat(file)
+    except OSError:
         return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
 
 
 def _digest(file: str) -> bytes:
@@ -158,7 +162,7 @@ def _digest(file: str) -> bytes:
         with open(file, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").digest()
     except OSError:
-        return file.encode()
+        return os.fsencode(file)
 
 
 def _scored(scorers: Sequence[Scorer], paths: list[str]) -> list[Scored]:

@@ -1,5 +1,7 @@
 import json
+import os
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from app.detection.promise import make_promise, with_rate
 from app.errors import PromiseError
 from app.main import create_app
 from app.offline.made_up import made_up_pictures
+from app.offline.recalibrate import _distinct
 from app.settings import Settings
 from testing.artifacts import write_tiny_artifact
 from testing.kept_images import add, record
@@ -96,6 +99,21 @@ def test_each_content_counts_once_and_that_is_said_in_one_line(
     assert "7 of 128 files are exact copies of others; each content counts once.\n" in said.out
     assert said.err.count("is not counted") == 1
     assert load_artifact(tmp_path / "new").manifest.promise.calibration_size == 120
+
+
+def test_what_is_no_file_is_never_opened_to_be_compared(tmp_path: Path) -> None:
+    """Opening a pipe waits for somebody who writes to it."""
+    names = [os.fsencode(tmp_path / "pipe"), os.fsencode(tmp_path / "other"), bytes(tmp_path / "gone") + b"\xff"]
+    for name in names[:2]:
+        os.mkfifo(name)
+    os.symlink("nowhere", names[2])
+    os.symlink("nowhere", names[2] + b"\xfe")
+    files = [os.fsdecode(name) for name in (*names, names[2] + b"\xfe")]
+    found: list[list[str]] = []
+    thread = Thread(target=lambda: found.append(_distinct(files)), daemon=True)
+    thread.start()
+    thread.join(5)
+    assert found == [files]
 
 
 def test_the_artifact_itself_and_other_folders_are_not_overwritten(
