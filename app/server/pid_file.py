@@ -89,7 +89,8 @@ def report_reload(path: Path, started: float, version: str, problems: Sequence[s
         version: The artifact that serves now.
         problems: What is not used, and why; empty if everything new is.
     """
-    line = orjson.dumps({"started": started, "version": version, "problems": problems}) + b"\n"
+    told = {"pid": os.getpid(), "started": started, "version": version, "problems": problems}
+    line = orjson.dumps(told) + b"\n"
     try:
         descriptor = os.open(_reports(path), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         try:
@@ -112,18 +113,19 @@ def reload(path: Path | None) -> Reloaded:
         raise SettingsError("reload finds the gate by its GATE_PID_FILE, which is not set.")
     started = time.time()
     pid = _signal_holder(path)
-    reports: list[dict[str, Any]] = []
+    done = 0
     while time.time() < started + _PATIENCE_SECONDS:
         workers, reports = _read_reports(path, started)
         problems = dict.fromkeys(str(problem) for one in reports for problem in one["problems"])
         if problems:
             raise ArtifactError(" ".join(problems))
-        if len(reports) >= workers:
+        done = len({one["pid"] for one in reports})  # a process that is told twice may write two lines
+        if done >= workers:
             return Reloaded(pid, str(reports[-1]["version"]))
         time.sleep(_LOOK_SECONDS)
     raise ArtifactError(
         f"process {pid} was told to reload, and has not said within {_PATIENCE_SECONDS:g} seconds that it did "
-        f"({len(reports)} of its processes have); its log says more."
+        f"({done} of its processes have); its log says more."
     )
 
 

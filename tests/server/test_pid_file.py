@@ -1,5 +1,6 @@
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,25 @@ def test_reload_says_so_if_the_gate_does_not_answer(
         signal.signal(signal.SIGHUP, earlier)
     assert signalled
     assert "has not said within 0.2 seconds" in capsys.readouterr().err
+
+
+def test_a_process_that_reloads_twice_is_not_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "gate.pid"
+
+    def report_twice(number: int, frame: object) -> None:
+        for _ in range(2):
+            report_reload(file, time.time(), "sha256:new", [])
+
+    earlier = signal.signal(signal.SIGHUP, report_twice)
+    monkeypatch.setattr("app.server.pid_file._PATIENCE_SECONDS", 0.2)
+    try:
+        with file_of_gate(file, workers=2):
+            assert main(["reload", "--pid-file", str(file)]) == 1
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
+    assert "(1 of its processes have)" in capsys.readouterr().err
 
 
 def test_a_second_gate_does_not_take_the_file(tmp_path: Path) -> None:
