@@ -26,6 +26,7 @@ _SIGNATURES = (
     ("JSON", re.compile(rb"\s*(?:\{\s*[\"}]|\[\s*[\"{\[\]0-9-])")),
     ("base64 text", re.compile(rb"data:image/|iVBORw0KGgo|/9j/4|R0lGODlh|UklGR[A-P]")),
 )
+_LOOKED_AT = 4096
 _ADVICE = {
     "HEIC": "Save it as JPEG; an iPhone takes JPEGs with Settings > Camera > Formats > Most Compatible.",
     "SVG": "Export it as PNG.",
@@ -38,7 +39,8 @@ _ADVICE = {
 
 def known_format(data: bytes) -> str | None:
     """The format's name, or None if the first bytes are of none that is known here."""
-    return next((name for name, signature in _SIGNATURES if signature.match(data)), None)
+    beginning = data[:_LOOKED_AT]  # some signatures skip blanks, of which a body may have millions
+    return next((name for name, signature in _SIGNATURES if signature.match(beginning)), None)
 
 
 def refusal_words(name: str | None, accepted: tuple[str, ...], is_empty: bool = False) -> str:
