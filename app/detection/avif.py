@@ -4,6 +4,7 @@ Pillow's `AvifImageFile` also parses the EXIF block, and a small crafted block m
 This module calls Pillow's libavif binding directly, which reports the orientation without parsing EXIF.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from PIL import Image
@@ -39,6 +40,30 @@ def decode_avif(data: bytes, size: tuple[int, int]) -> Image.Image:
     mode = decoder.get_info()[2]
     pixels, *_ = decoder.get_frame(0)
     return Image.frombytes(mode, size, pixels)
+
+
+def avif_frames(data: bytes, most: int) -> Iterator[Image.Image]:
+    """The still image, then the frames of the animation, of a file that has both; readers take either.
+
+    Args:
+        data: A file that `read_avif` reads.
+        most: Frames of the animation; one more follows if there are more.
+
+    Raises:
+        UndecodableImage: One of both cannot be read, or they differ in size or orientation.
+        OSError, RuntimeError, ValueError: The pixels are damaged.
+    """
+    expected = read_avif(data)
+    for brand in (b"avif", b"avis"):
+        # By the major brand libavif chooses what it reads.
+        alone = data[:8] + brand + data[12:]
+        if read_avif(alone) != expected:
+            raise UndecodableImage("The still image and the animation of the AVIF file differ in size or orientation.")
+        decoder = _decoder(alone)
+        _, count, mode, *_ = decoder.get_info()
+        for number in range(min(count, most + 1)):
+            pixels, *_ = decoder.get_frame(number)
+            yield Image.frombytes(mode, (expected.width, expected.height), pixels)
 
 
 def _decoder(data: bytes):  # type: ignore[no-untyped-def]  # `_avif` is a C extension without type stubs

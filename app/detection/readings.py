@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import GifImagePlugin, Image, WebPImagePlugin
 
+from app.detection.avif import avif_frames
 from app.detection.image_headers import ImageHeader
 from app.detection.images import (
     PIXELS_FOR_EACH,
@@ -133,6 +134,8 @@ def _grays(data: bytes, container: ImageHeader, max_pixels: int) -> Iterator[Ima
         yield from _apng_frames(data, container, max_pixels)
     elif container.format in ("GIF", "WEBP"):
         yield from _further_frames(container)
+    elif container.format == "AVIF" and b"moov" in data:
+        yield from _avif_frames(data)
     if container.frame not in (None, (0, 0, *image.size)):
         frame = _without_transparency(image).crop(container.frame)
         yield frame
@@ -162,6 +165,13 @@ def _further_frames(container: ImageHeader) -> Iterator[Image.Image]:
             raise UndecodableImage("A frame of the animation is larger than its canvas.")
         yield _on_background(image, 255, "L") if image.has_transparency_data else image.convert("L")
     raise _too_many_frames()
+
+
+def _avif_frames(data: bytes) -> Iterator[Image.Image]:
+    for number, image in enumerate(avif_frames(data, _MOST_FRAMES)):
+        if number > _MOST_FRAMES:  # the still image is none of them
+            raise _too_many_frames()
+        yield _on_background(image, 255, "L") if image.has_transparency_data else image.convert("L")
 
 
 def _apng_frames(data: bytes, container: ImageHeader, max_pixels: int) -> Iterator[Image.Image]:

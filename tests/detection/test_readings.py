@@ -11,6 +11,7 @@ from PIL import Image
 
 from app.detection.images import Preprocessing, decode_image
 from app.detection.readings import may_be_read_differently, other_readings, plain_png
+from app.errors import UndecodableImage
 from testing.pictures import encoded, picture
 
 PIXELS = 10**6
@@ -93,6 +94,31 @@ def test_each_way_of_reading_an_image_is_found(kind: str) -> None:
     readings = other_readings(data, WHITE, PIXELS)
     assert ours.mean() > 0.95
     assert min(reading.mean() for reading in readings) < 0.05
+
+
+@pytest.mark.parametrize("brand", [b"avif", b"avis"])
+def test_the_frames_of_an_avif_are_found_whether_it_says_to_be_one_image_or_an_animation(brand: bytes) -> None:
+    data = animated("AVIF")
+    data = data[:8] + brand + data[12:]
+    readings = other_readings(data, WHITE, PIXELS, ("AVIF",))
+    assert decode_image(data, WHITE, PIXELS, ("AVIF",)).mean() > 0.95
+    assert min(reading.mean() for reading in readings) < 0.05
+
+
+def test_an_avif_whose_still_image_is_of_another_size_than_its_animation_is_refused() -> None:
+    data = animated("AVIF")
+    size = data.index(b"ispe") + 8
+    data = data[:size] + struct.pack(">II", 32, 28) + data[size + 8 :]
+    assert decode_image(data, WHITE, PIXELS, ("AVIF",)).mean() > 0.95
+    with pytest.raises(UndecodableImage, match="differ in size"):
+        other_readings(data, WHITE, PIXELS, ("AVIF",))
+
+
+def test_an_avif_of_too_many_frames_is_refused() -> None:
+    frames = [Image.new("L", (28, 28), 8 * level) for level in range(17)]
+    data = encoded(frames[0], "AVIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(UndecodableImage, match="more than 16 frames"):
+        other_readings(data, WHITE, PIXELS, ("AVIF",))
 
 
 @pytest.mark.parametrize("kind", ALIKE)
