@@ -181,3 +181,12 @@ def test_a_faint_stranger_is_listed_although_it_lies_near_to_all():
     images = np.concatenate([strokes, faint[None]])
     listed = oddest(images, np.arange(201), [f"{row}" for row in range(201)])
     assert listed[0].name == "200"
+
+
+def test_a_few_odd_images_among_equal_ones_are_listed_first_with_a_number_to_read():
+    images = np.full((100, 28, 28), 0.9, np.float32)
+    images[97:, 5:20, 5:20] = 0.1
+    listed = oddest(images, np.arange(100), [str(row) for row in range(100)])
+    assert {file.name for file in listed[:3]} == {"97", "98", "99"}
+    assert 3 < listed[2].oddness <= listed[0].oddness < 1000
+    assert listed[3].oddness < 1

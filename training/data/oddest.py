@@ -17,6 +17,7 @@ from training.data.copies import Rows, nearest
 NEIGHBOURS = 5
 LISTED = 30
 _LEAST_CONTRAST = 0.5  # root of the squared deviations of all 784 pixels; fainter images stay fainter
+_LEAST_SCALE = 1e-2  # root mean square of a difference: of 2.5 in 255 grey levels, or a hundredth of the contrast
 _SPARE = 25  # neighbours that are looked up beyond those, since some are of the same scene
 
 
@@ -27,7 +28,8 @@ class OddFile:
     Attributes:
         name: Its path within the folder.
         image: (28, 28), grey levels in [0, 1].
-        oddness: How far its neighbours lie: 0 as those of the image in the middle, 1 as those that 5% exceed.
+        oddness: How far its neighbours lie: 0 as those of the image in the middle, 1 as those that 5% exceed, or
+            farther in a folder whose images are nearly all alike.
     """
 
     name: str
@@ -57,6 +59,7 @@ def oddness(images: NDArray[np.float32], scenes: Rows) -> NDArray[np.float64]:
     flat = images.reshape(len(images), -1)
     around = flat - flat.mean(axis=1, keepdims=True)
     even = around / np.maximum(np.linalg.norm(around, axis=1, keepdims=True), _LEAST_CONTRAST)
+    even *= np.float32(np.sqrt(flat.shape[1]))  # a root mean square deviation of one
     return np.maximum(_scaled(_reach(images, scenes)), _scaled(_reach(even.reshape(images.shape), scenes)))
 
 
@@ -70,5 +73,6 @@ def _reach(images: NDArray[np.float32], scenes: Rows) -> NDArray[np.float64]:
 
 
 def _scaled(reach: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The least scale keeps a few odd images, and rounding, of nearly uniform folders from becoming huge numbers."""
     middle, high = np.quantile(reach, [0.5, 0.95])
-    return np.asarray((reach - middle) / max(high - middle, 1e-9), np.float64)
+    return np.asarray((reach - middle) / max(high - middle, 0.05 * middle, _LEAST_SCALE), np.float64)
