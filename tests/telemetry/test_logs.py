@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from starlette.testclient import TestClient
 
-from app.telemetry.logs import configure_logging
+from app.telemetry.logs import configure_logging, log_request
 from testing.pictures import picture
 
 
@@ -71,6 +71,11 @@ def test_a_closed_standard_error_fails_no_request(make_client: Callable[..., Tes
     before = handler.setStream(closed)
     assert client.get("/livez").status_code == 200
     handler.setStream(before)
+
+
+def test_a_field_that_cannot_be_written_fails_no_request(make_client: Callable[..., TestClient]) -> None:
+    make_client(log_level="info", log_format="json")
+    log_request({"verdict": "\ud800"})  # half of a character, which JSON cannot hold
 
 
 def test_a_refused_image_leaves_one_line_that_says_why(lines: Callable[..., list[dict[str, object]]]) -> None:
