@@ -7,6 +7,7 @@ folder, each process has its own index in memory.
 import contextlib
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -108,6 +109,8 @@ class KeptIndex:
             self._connection = self._open(str(self.path))
         except sqlite3.DatabaseError as error:
             self._connection = self._open_again(error)
+        # Also without `close`, once the last thread has left it.
+        weakref.finalize(self, self._connection.close)
         self._identity = self._identity_of_file()
         self._bring_up_to_date()
 

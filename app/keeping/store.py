@@ -45,8 +45,7 @@ class KeptStore:
                 logger.warning(
                     "the kept images are no longer there", extra={"fields": {"folder": str(self.folder.path)}}
                 )
-                self._index.close()
-                self._index = None
+                self._index = None  # not closed, since other threads may be in it
             if self._index is None:
                 self._index = KeptIndex(self.folder)
             return self._index
@@ -134,6 +133,4 @@ class KeptStore:
 
     def _reopen(self) -> None:
         with self._opening:
-            assert self._index is not None
-            self._index.close()
-            self._index = None
+            self._index = None  # as above

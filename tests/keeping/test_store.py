@@ -121,6 +121,14 @@ def test_a_damaged_index_is_made_anew(store: KeptStore) -> None:
     assert sqlite3.connect(index).execute("SELECT COUNT(*) FROM kept").fetchone() == (2,)
 
 
+def test_an_index_that_is_lost_while_another_thread_reads_it_is_not_closed_under_it(store: KeptStore) -> None:
+    ids = add(store, record(0))
+    held = store.index
+    held.path.unlink()
+    assert store.index is not held
+    assert held.ids(Filter(), 10) == ids
+
+
 def test_images_that_are_removed_or_put_back_by_hand_are_noticed(store: KeptStore) -> None:
     gone, stays = add(store, record(0), record(1))
     for path in files_of(store):
