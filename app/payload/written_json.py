@@ -1,4 +1,7 @@
-"""Checks whether a parsed JSON document can be written again so that it means the same (GATE_FORWARD=judged)."""
+"""Checks whether a parsed JSON document can be written again so that it means the same (GATE_FORWARD=judged).
+
+Numbers with a point or an exponent are written as the 64-bit floats as which they are read: further digits are lost.
+"""
 
 import math
 from typing import Any
