@@ -68,7 +68,14 @@ def _measured(name: str, folder: Folder, scale: Scale) -> dict[str, Any]:
         print(name, peer, models[peer]["detection"], flush=True)
     power = artifact.manifest.evaluation["power"]
     counts = {part: images.shape[1] for part, images in sets.normal.items()}
-    return {"promised": folder.rate, "images": counts, "training": seconds, "power": power, "models": models}
+    return {
+        "promised": folder.rate,
+        "images": counts,
+        "training": seconds,
+        "power": power,
+        "own": list(folder.own),
+        "models": models,
+    }
 
 
 def _trained(name: str, folder: Folder, scale: Scale) -> Artifact:
