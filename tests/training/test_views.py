@@ -20,14 +20,23 @@ from training.plan import FitSettings
 
 
 @pytest.fixture(scope="module")
-def fitted():
-    """A small network and its views, fitted on circles in three variants."""
-    dataset = circle_dataset(240, seed=0, calibration_count=100, test_count=1)
+def dataset():
+    return circle_dataset(240, seed=0, calibration_count=100, test_count=1)
+
+
+@pytest.fixture(scope="module")
+def circles(dataset):
+    """(3, 240, 28, 28) grey levels 0 to 255: circles in three variants."""
     variants = parse_variants("jpeg28,noise").variants
-    images = decode_variants(dataset.train.originals, variants, dataset.preprocessing, seed=0)
+    return decode_variants(dataset.train.originals, variants, dataset.preprocessing, seed=0)
+
+
+@pytest.fixture(scope="module")
+def fitted(dataset, circles):
+    """A small network and its views, fitted on most of the circles."""
     autoencoder = build(Architecture(name="gate", arguments={"latent_size": 8, "width": 64}))
-    fit(autoencoder, images[:, :200].reshape(-1, 28, 28), FitSettings(epochs=20, learning_rate=1e-3), seed=0)
-    views = fit_views(autoencoder, images[:, :200], images[:, 200:], seed=0)
+    fit(autoencoder, circles[:, :200].reshape(-1, 28, 28), FitSettings(epochs=20, learning_rate=1e-3), seed=0)
+    views = fit_views(autoencoder, circles[:, :200], circles[:, 200:], seed=0)
     return ScoredAutoencoder(autoencoder, views), dataset.calibration.images
 
 
@@ -51,6 +60,33 @@ def test_views_of_normal_images_are_around_nothing_and_few_reach_one(fitted):
     views = scores_of(model, normal).views
     assert views.median(dim=0).values.abs().max() < 1
     assert (views > 1).float().mean() < 0.2
+
+
+def view_of(verdict, name):
+    return verdict.views[..., [view.name for view in VIEWS].index(name)]
+
+
+def test_noise_is_another_kind_of_picture_and_ink_in_a_corner_an_unusual_level(fitted):
+    model, normal = fitted
+    noise = np.random.default_rng(0).random((20, 28, 28))
+    assert (view_of(scores_of(model, noise), "another_kind_of_picture") > 1.5).all()
+    corners = normal[:20].copy()
+    corners[:, :5, :5] = 0
+    before, after = (view_of(scores_of(model, images), "unlike_normal_levels") for images in (normal[:20], corners))
+    assert (after > 1).all()
+    assert (before < 1).all()
+
+
+def test_faint_images_among_the_fitted_ones_are_faint_no_more_though_none_is_held_out(fitted, circles):
+    """The held-out images that scale the other views may happen to hold none of them."""
+    model, _ = fitted
+    faded = circles.copy()
+    faded[:, :10] = 255 - (255 - faded[:, :10]) // 8
+    views = fit_views(model.autoencoder, faded[:, :200], circles[:, 200:], seed=0)
+    tolerant = ScoredAutoencoder(model.autoencoder, views)
+    faint = faded[0, :10] / 255
+    assert (view_of(scores_of(model, faint), "faint_or_empty") > 1).all()
+    assert (view_of(scores_of(tolerant, faint), "faint_or_empty") <= 1).all()
 
 
 @pytest.mark.parametrize("level", [0.0, 0.3, 0.5, 1.0])
