@@ -17,9 +17,6 @@ from training.plan import DEFAULTS, GroupBy, Plan, make_plan
 if TYPE_CHECKING:
     from app.detection.artifact import Artifact
 
-# Of a folder of about 1,000 scenes. Below it, what another rate would give is said at once.
-FEW_CALIBRATION_IMAGES = 250
-
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m training") -> int:
     """Runs the command line. Expected errors are printed as one line, without a traceback.
@@ -63,6 +60,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
 
 
 def _print_result(artifact: "Artifact", plan: Plan) -> None:
+    from training.data.folder import CALIBRATION_SHARE, FEW_SCENES
     from training.fitting.other_thresholds import rate_words
     from training.report.facts import chance_words
 
@@ -79,7 +77,7 @@ def _print_result(artifact: "Artifact", plan: Plan) -> None:
         print(f"Of your own {own['images']} anomalies {own['detection_rate']:.1%} are found.")
         for name, folder in own["subfolders"].items() if len(own["subfolders"]) > 1 else ():
             print(f"  {name or 'in no subfolder'}: {folder['detection_rate']:.1%} of {folder['images']}")
-    if plan.data and artifact.manifest.data["calibration"] < FEW_CALIBRATION_IMAGES:
+    if plan.data and artifact.manifest.data["calibration"] < CALIBRATION_SHARE * FEW_SCENES:
         print(*rate_words(evaluation["at_rates"]), sep="\n")
     print(evaluation["power"]["words"])
     print(f"Serve it: GATE_ARTIFACT={plan.output} make run")

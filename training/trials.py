@@ -17,7 +17,7 @@ from training.data.dataset import Dataset, Part, decode_variants, shown_by
 from training.data.folder import Named
 from training.data.variants import ALSO_DONE, ORIGINAL
 from training.fitting.calibrate import Calibration, FileClass, run_in_batches
-from training.fitting.evaluate import Limits, Scores, draw_families, evaluate, rate_of, score_sets
+from training.fitting.evaluate import Limits, Scores, draw_families, evaluate, rate_of, score_sets, share_refused
 from training.fitting.other_thresholds import Deciding, Trial, at_rates, deciding_files
 from training.fitting.power import DECISIVE, describe_power, made_images
 from training.fitting.regions import by_latent, by_radius, refused_by_region
@@ -130,7 +130,7 @@ def _trial(normal: Scores, odd: Scores, made: Scores, limits: Limits) -> Trial:
 
 def _refused_shares(sets: Scores, limits: Limits) -> dict[str, float]:
     limit = limits.thresholds[limits.usual_class]
-    return {name: float((~(scores <= limit)).mean()) for name, scores in sets.items()}
+    return {name: share_refused(scores, limit) for name, scores in sets.items()}
 
 
 def _also_done(gate: Gate, dataset: Dataset, seed: int) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _also_done(gate: Gate, dataset: Dataset, seed: int) -> dict[str, Any]:
     rates = {}
     for variant, images in zip(ALSO_DONE, sent, strict=True):
         scores, _ = run_in_batches(gate.detector, images, variant.shown)
-        refused = float((~(scores <= gate.calibration.thresholds[variant.shown])).mean())
+        refused = share_refused(scores, gate.calibration.thresholds[variant.shown])
         rates[variant.name] = {"what": variant.description, "refused": round(refused, 4)}
     return rates
 

@@ -29,7 +29,7 @@ _MOST_NAMES = 20
 # Files to look at first that are told at once; the report shows more.
 _TOLD = 5
 # Below this a folder gets a word on what to expect.
-_FEW_SCENES = 1000
+FEW_SCENES = 1000
 
 Tell = Callable[[str], None]
 
@@ -205,10 +205,10 @@ def _tell_scenes(scenes: Rows, group_by: GroupBy, tell: Tell) -> None:
 
 def _tell_sizes(scenes: int, listed: Sequence[OddFile], tell: Tell) -> None:
     """What to expect of a small folder, and which files to look at first."""
-    if scenes < _FEW_SCENES:
+    if scenes < FEW_SCENES:
         tell(
             f"{scenes:,} different images are few: one odd file may set the threshold, and much that is odd may pass. "
-            f"{_FEW_SCENES:,} or more, or a promised rate of 5%, let the gate find more."
+            f"{FEW_SCENES:,} or more, or a promised rate of 5%, let the gate find more."
         )
     names = ", ".join(f"{file.name} ({file.oddness:.1f})" for file in listed[:_TOLD])
     tell(f"Look at these files first, which differ most from all others (1 is what 5% of the files exceed): {names}")

@@ -137,6 +137,11 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     return max(0.0, centre - spread), min(1.0, centre + spread)
 
 
+def share_refused(scores: NDArray[np.float32], limit: float | NDArray[np.float64]) -> float:
+    """The share of scores (N,) that is refused, NaN included. `limit` is one number, or one for each."""
+    return float((~(scores <= limit)).mean())
+
+
 def rate_of(name: str, scores: NDArray[np.float32], limit: float | NDArray[np.float64]) -> dict[str, Any]:
     """The share of scores (N,) that is refused, NaN included, under this name, and its 95% interval."""
     refused = int((~(scores <= limit)).sum())

@@ -97,21 +97,15 @@ def fit_views(
         views = Views(fitted.latents.shape[1], classes=len(rows)).eval()
     own, other = _fit_measures(views, fitted, others, seed)
     with torch.no_grad():
-        parts = [views.features(*measured) for measured in (own, other)]
-        seen, unseen = (_by_variant(features, len(train)) for features, _ in parts)
-        nearest = _fit_gaussians(seen, unseen, rows)
-        values = [
-            torch.cat([views.redrawn(measured[1]), _in_own_class(nearest(part[0]), rows, len(train)), away], dim=1)
-            for measured, part, away in zip(
-                (own, other), parts, (_levels(views, fitted), _levels(views, others)), strict=True
-            )
-        ]
-    reach = fit_reach(parts[0][1], values[0], parts[1][1], values[1], seed)
+        (features, hidden), (other_features, other_hidden) = (views.features(*part) for part in (own, other))
+        nearest = _fit_gaussians(_by_variant(features, len(train)), _by_variant(other_features, len(train)), rows)
+        values = _by_latent(views, fitted, own, _in_own_class(nearest(features), rows, len(train)))
+        other_values = _by_latent(views, others, other, _in_own_class(nearest(other_features), rows, len(train)))
+    reach = fit_reach(hidden, values, other_hidden, other_values, seed)
     with torch.no_grad():
         outlines = _fit_outlines(views.histograms, fitted.images, seed)
-        modules = {"nearest": nearest, "outlines": outlines, "normalisation": normalisation, "reach": reach}
-        complete = _assembled(views, modules, len(nearest.typical), outlines.vectors.shape[1], len(rows))
-        faintness = torch.cat([_by_variant(-measured[1][:, 3], len(train)) for measured in (own, other)], dim=1)
+        complete = _assembled(views, nearest, outlines, {"normalisation": normalisation, "reach": reach})
+        faintness = torch.cat([_by_variant(-part[1][:, 3], len(train)) for part in (own, other)], dim=1)
         _fit_scales(complete, others, faintness, rows, len(fitted.images))
     return complete.requires_grad_(False)
 
@@ -129,12 +123,16 @@ def _fit_measures(views: Views, fitted: Redrawing, others: Redrawing, seed: int)
     return own, other
 
 
-def _assembled(views: Views, modules: Mapping[str, nn.Module], gaussians: int, prototypes: int, classes: int) -> Views:
-    """The views with modules that were fitted apart, and whose sizes are known only now."""
-    latent_size = len(views.features.latent_mean)
-    complete = Views(latent_size, gaussians=gaussians, prototypes=prototypes, classes=classes).eval()
+def _assembled(views: Views, nearest: NearestGaussian, outlines: Prototypes, others: Mapping[str, nn.Module]) -> Views:
+    """The views with modules that were fitted apart; how many Gaussians and outlines there are is known only now."""
+    complete = Views(
+        len(views.features.latent_mean),
+        gaussians=len(nearest.typical),
+        prototypes=outlines.vectors.shape[1],
+        classes=views.columns,
+    ).eval()
     state = views.state_dict()
-    for name, module in modules.items():
+    for name, module in {"nearest": nearest, "outlines": outlines, **others}.items():
         state.update({f"{name}.{key}": value for key, value in module.state_dict().items()})
     complete.load_state_dict(state)
     return complete
@@ -145,10 +143,11 @@ def _by_variant(values: Tensor, variants: int) -> Tensor:
     return values.reshape(variants, -1, *values.shape[1:])
 
 
-def _levels(views: Views, redrawing: Redrawing) -> Tensor:
-    """(N, 1), the view of levels before anything is subtracted."""
+def _by_latent(views: Views, redrawing: Redrawing, measured: Measured, structure: Tensor) -> Tensor:
+    """(N, 3), the views that are judged by latent, before anything is subtracted; `structure` (N, 1) is one of them."""
     chunks = torch.split(redrawing.images, _CHUNK)
-    return torch.cat([(views.levels(chunk) + LEAST_LEVELS).log() for chunk in chunks])
+    levels = torch.cat([(views.levels(chunk) + LEAST_LEVELS).log() for chunk in chunks])
+    return torch.cat([views.redrawn(measured[1]), structure, levels], dim=1)
 
 
 def _in_own_class(distances: Tensor, rows: Sequence[Sequence[int]], variants: int) -> Tensor:

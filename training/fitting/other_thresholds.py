@@ -12,7 +12,7 @@ from app.detection.promise import make_promise
 from app.detection.shown import class_rows, class_thresholds
 from app.errors import PromiseError
 from training.fitting.calibrate import Calibration
-from training.fitting.evaluate import wilson_interval
+from training.fitting.evaluate import share_refused, wilson_interval
 
 # Beside the rate that is promised.
 RATES = (0.01, 0.02, 0.05)
@@ -42,9 +42,9 @@ class Trial:
         usual = thresholds[self.usual_class]
         return {
             "threshold": round(usual, 4),
-            "false_positive_rate": _share(self.normal, limits),
+            "false_positive_rate": round(share_refused(self.normal, limits), 4),
             "found": {
-                group: round(float(np.mean([_share(scores, usual) for scores in families.values()])), 4)
+                group: round(float(np.mean([share_refused(scores, usual) for scores in families.values()])), 4)
                 for group, families in self.anomalies.items()
                 if families
             },
@@ -178,8 +178,3 @@ def _rank(promise: Promise, size: int) -> int:
         return make_promise(size, promise.target_false_positive_rate, confidence=promise.confidence).rank
     except PromiseError:
         return size + 1
-
-
-def _share(scores: NDArray[np.float32], limit: float | NDArray[np.float64]) -> float:
-    """The share that is refused, NaN included."""
-    return round(float((~(scores <= limit)).mean()), 4)
