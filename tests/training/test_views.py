@@ -15,7 +15,7 @@ from training.fitting.fit_views import _fit_gaussians, fit_views, joined
 from training.model.autoencoders import build
 from training.model.export import check_agreement, export_graph
 from training.model.scores import ScoredAutoencoder, Verdict, score_images
-from training.model.views import VIEWS, Measurements, NearestGaussian, Views
+from training.model.views import VIEWS, Measurements, NearestGaussian, Views, _together
 from training.plan import FitSettings
 
 
@@ -60,6 +60,11 @@ def test_views_of_normal_images_are_around_nothing_and_few_reach_one(fitted):
     views = scores_of(model, normal).views
     assert views.median(dim=0).values.abs().max() < 1
     assert (views > 1).float().mean() < 0.2
+
+
+def test_a_single_high_view_is_the_score_two_are_more_and_of_low_ones_the_largest_counts():
+    views = torch.tensor([[[3.0, -1.0, 0.0]], [[1.0, 1.0, -2.0]], [[-0.5, -0.2, -3.0]]])  # (3, 1 class, 3 views)
+    torch.testing.assert_close(_together(views), torch.tensor([[3.0], [2**0.25], [-0.2]]))
 
 
 def view_of(verdict, name):
