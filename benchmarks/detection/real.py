@@ -51,12 +51,9 @@ class Sets:
     odd: Mapping[str, tuple[Images, Sequence[str]]]
 
 
-def run(scale: Scale) -> dict[str, Any]:
-    names = ["digits of 8x8 pixels"] if scale.quick else list(FOLDERS)
-    return {name: _measured(name, FOLDERS[name](), scale) for name in names}
-
-
-def _measured(name: str, folder: Folder, scale: Scale) -> dict[str, Any]:
+def run(name: str, scale: Scale) -> dict[str, Any]:
+    """One of `FOLDERS`."""
+    folder = FOLDERS[name]()
     started, work = time.monotonic(), time.process_time()
     artifact = _trained(name, folder, scale)
     seconds = {"seconds": round(time.monotonic() - started), "of CPU time": round(time.process_time() - work)}
