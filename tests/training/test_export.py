@@ -6,7 +6,7 @@ import torch
 from app.detection.artifact import Architecture
 from training.errors import TrainingError
 from training.fitting.calibrate import uncalibrated_detector
-from training.fitting.fit_views import round_weights
+from training.fitting.scaling import round_weights
 from training.model.autoencoders import build, describe
 from training.model.export import check_agreement, export_graph, load_checkpoint, save_checkpoint
 from training.model.scores import LossScore, ScoredAutoencoder, score_images

@@ -11,11 +11,13 @@ from training.data.dataset import circle_dataset, decode_variants
 from training.data.variants import parse_variants
 from training.fitting.calibrate import run_in_batches, uncalibrated_detector
 from training.fitting.fit import fit
-from training.fitting.fit_views import _fit_gaussians, fit_views, joined
+from training.fitting.fit_gaussians import fit_gaussians, joined
+from training.fitting.fit_views import fit_views
 from training.model.autoencoders import build
 from training.model.export import check_agreement, export_graph
+from training.model.gaussians import NearestGaussian
 from training.model.scores import ScoredAutoencoder, Verdict, score_images
-from training.model.views import VIEWS, Measurements, NearestGaussian, Views, _together
+from training.model.views import VIEWS, Measurements, Views, _together
 from training.plan import FitSettings
 
 
@@ -207,4 +209,4 @@ def test_every_variant_that_is_unlike_the_others_gets_a_gaussian_of_its_own(diff
     features = torch.randn(12, 400, 5, generator=generator)
     features[:different] += 30 * torch.randn(different, 1, 5, generator=generator)
     features[different:] += features[:1].mean(dim=1, keepdim=True)
-    assert len(_fit_gaussians(features[:, :200], features[:, 200:], [range(12)]).typical) == expected
+    assert len(fit_gaussians(features[:, :200], features[:, 200:], [range(12)]).typical) == expected

@@ -4,7 +4,6 @@ Large tables are rounded to half precision right after they are fitted, so that 
 service. The artifact then stores them in half precision without loss.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,20 +16,18 @@ from tqdm import trange
 from app.detection.images import SIDE
 from app.detection.shown import class_rows
 from training.fitting.fit import to_grey_levels
+from training.fitting.fit_gaussians import fit_gaussians
 from training.fitting.fit_reach import fit_reach
+from training.fitting.scaling import median_and_reach, round_weights, rounded
 from training.model.autoencoders import Autoencoder
+from training.model.gaussians import NearestGaussian
 from training.model.gradients import SIZE as GRADIENTS
 from training.model.gradients import GradientHistograms, Prototypes
 from training.model.meanings import VIEWS
 from training.model.normalise import Normalisation
 from training.model.scores import Redrawing, redraw
-from training.model.views import LEAST_LEVELS, Features, Measurements, NearestGaussian, Views
+from training.model.views import LEAST_LEVELS, Features, Measurements, Views
 
-# Added to a covariance, relative to its mean variance.
-REGULARISATION = 3e-4
-# A variant's own covariance counts as n / (n + this), that of all variants as the rest.
-SHRINKAGE_IMAGES = 50
-MOST_GAUSSIANS = 12
 # A view is scaled so that it reaches 1 at median + reach * (99% quantile - median). A larger reach makes a view less
 # sensitive, and leaves the other views more of the permitted false positives, since the largest view counts most. The
 # faintness view is meant only for images fainter than any normal one: its scale is set by the 99.9% quantile of all
@@ -44,7 +41,6 @@ _BATCH_SIZE, _CHECK_EVERY = 256, 50
 # Of images, for whatever is done to all of them at once.
 _CHUNK = 4096
 _ROUNDS = 8
-_FORBIDDEN = 1e3
 _FAINT = [view.name for view in VIEWS].index("faint_or_empty")
 
 
@@ -98,7 +94,7 @@ def fit_views(
     own, other = _fit_measures(views, fitted, others, seed)
     with torch.no_grad():
         (features, hidden), (other_features, other_hidden) = (views.features(*part) for part in (own, other))
-        nearest = _fit_gaussians(_by_variant(features, len(train)), _by_variant(other_features, len(train)), rows)
+        nearest = fit_gaussians(_by_variant(features, len(train)), _by_variant(other_features, len(train)), rows)
         values = _by_latent(views, fitted, own, _in_own_class(nearest(features), rows, len(train)))
         other_values = _by_latent(views, others, other, _in_own_class(nearest(other_features), rows, len(train)))
     reach = fit_reach(hidden, values, other_hidden, other_values, seed)
@@ -173,18 +169,8 @@ def _fit_outlines(histograms: GradientHistograms, images: Tensor, seed: int) -> 
         sizes = torch.bincount(nearest, minlength=count)[:, None]
         sums = torch.zeros_like(centres).index_add_(0, nearest, features)
         centres = torch.where(sizes > 0, sums / sizes.clamp_min(1), centres)
-    prototypes.set_vectors(_rounded(centres))
+    prototypes.set_vectors(rounded(centres))
     return prototypes
-
-
-def round_weights(module: nn.Module) -> None:
-    """Brings every weight to the nearest number of half precision."""
-    for parameter in module.parameters():
-        parameter.copy_(_rounded(parameter))
-
-
-def _rounded(values: Tensor) -> Tensor:
-    return values.half().float()
 
 
 def _redraw_all(autoencoder: Autoencoder, normalisation: Normalisation, images: NDArray[np.uint8]) -> Redrawing:
@@ -210,7 +196,7 @@ def _fit_components(measurements: Measurements, residuals: Tensor) -> None:
     count = measurements.basis.shape[1]
     variances = values.flip(0)[:count].clamp_min(1e-7)
     measurements.variances.copy_(variances)
-    measurements.basis.copy_(_rounded(vectors.flip(1)[:, :count] / variances.sqrt()))
+    measurements.basis.copy_(rounded(vectors.flip(1)[:, :count] / variances.sqrt()))
 
 
 def _fit_features(features: Features, components: Tensor, measurements: Tensor, latents: Tensor) -> None:
@@ -268,81 +254,6 @@ def _surprise(network: nn.Module, places: Tensor, wanted: Tensor) -> Tensor:
     return surprise
 
 
-def _fit_gaussians(train: Tensor, held_out: Tensor, rows: Sequence[Sequence[int]]) -> NearestGaussian:
-    """For each class as many Gaussians as its variants need, in all up to `MOST_GAUSSIANS`.
-
-    A class begins with the original's. Then each in turn adds that of its variant which is explained worst.
-
-    Args:
-        train: (variants, n, features).
-        held_out: (variants, m, features), which choose and scale.
-        rows: The variants of each class.
-    """
-    common = torch.stack([torch.cov(features.T) for features in train]).mean(dim=0)
-    own = [_fit_gaussian(features, others, common) for features, others in zip(train, held_out, strict=True)]
-    flat = held_out.flatten(0, 1)
-    distances = torch.stack([gaussian.distances(flat)[:, 0] for gaussian in own]).reshape(len(own), len(own), -1)
-    chosen = [[0] for _ in rows]  # by class
-    used = [0]
-    while len(used) < MOST_GAUSSIANS:
-        worst = [_worst_explained(distances, mine, its) for mine, its in zip(chosen, rows, strict=True)]
-        reach, number = max((reach, number) for number, (reach, _) in enumerate(worst))
-        if reach <= 1:
-            break
-        added = worst[number][1]
-        chosen[number].append(added)
-        used = list(dict.fromkeys([*used, added]))
-    together = joined([own[index] for index in used], len(rows))
-    for number, mine in enumerate(chosen):
-        together.forbidden[number] = torch.tensor([0.0 if index in mine else _FORBIDDEN for index in used])
-    return together
-
-
-def _worst_explained(distances: Tensor, chosen: Sequence[int], rows: Sequence[int]) -> tuple[float, int]:
-    """How far the worst of the variants `rows` reaches that has no Gaussian of its own yet, and which it is.
-
-    Args:
-        distances: (gaussians, variants, m)
-    """
-    open_rows = [row for row in rows if row not in chosen]
-    if not open_rows:
-        return -math.inf, 0
-    nearest = distances[list(chosen)][:, open_rows].amin(dim=0)  # (open rows, m)
-    reach, place = torch.quantile(nearest, 0.99, dim=1).max(dim=0)
-    return float(reach), open_rows[int(place)]
-
-
-def joined(singles: Sequence[NearestGaussian], classes: int = 1) -> NearestGaussian:
-    """Several, each of one Gaussian, as one that permits all of them in each class."""
-    together = NearestGaussian(singles[0].size, len(singles), classes)
-    states = [single.state_dict() for single in singles]
-    for name, buffer in together.state_dict().items():
-        if name != "forbidden":
-            buffer.copy_(torch.cat([state[name] for state in states], dim=-1))
-    return together
-
-
-def _fit_gaussian(features: Tensor, held_out: Tensor, common: Tensor) -> NearestGaussian:
-    """One variant's Gaussian.
-
-    Args:
-        features: (n, features) of training images.
-        held_out: (m, features) of others, which set its scale.
-        common: (features, features), the covariance of all variants, which fills in where n images say little.
-    """
-    count, size = features.shape
-    weight = count / (count + SHRINKAGE_IMAGES)
-    covariance = (weight * torch.cov(features.T) + (1 - weight) * common).double()
-    covariance += REGULARISATION * covariance.trace() / size * torch.eye(size, dtype=torch.float64)
-    gaussian = NearestGaussian(size, 1)
-    whitening = torch.linalg.inv(torch.linalg.cholesky(covariance)).T.float()
-    gaussian.set_whitening(_rounded(whitening), features.mean(dim=0))
-    typical, spread = _median_and_reach(gaussian.distances(held_out)[:, 0])
-    gaussian.typical.fill_(typical)
-    gaussian.spread.fill_(spread)
-    return gaussian
-
-
 def _fit_scales(
     views: Views, held_out: Redrawing, faintness: Tensor, rows: Sequence[Sequence[int]], fitted_on: int
 ) -> None:
@@ -365,14 +276,8 @@ def _fit_scales(
     for number, mine in enumerate(rows):
         for view, reach in enumerate(reaches):
             if view == _FAINT:
-                scales = [_median_and_reach(faintness[row], 0.999) for row in mine]
+                scales = [median_and_reach(faintness[row], 0.999) for row in mine]
             else:
-                scales = [_median_and_reach(values[row, :, number, view]) for row in mine]
+                scales = [median_and_reach(values[row, :, number, view]) for row in mine]
             typical, spread = max(scales, key=lambda scale: float(scale[0] + scale[1]))
             views.typical[number, view], views.spread[number, view] = typical, reach * spread
-
-
-def _median_and_reach(values: Tensor, quantile: float = 0.99) -> tuple[Tensor, Tensor]:
-    """The median of (N,) values, and the difference between a high quantile and the median."""
-    typical, high = torch.quantile(values, torch.tensor([0.5, quantile]))
-    return typical, (high - typical).clamp_min(1e-3)

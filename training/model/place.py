@@ -17,7 +17,7 @@ from app.detection.images import PIXELS, SIDE
 _LEAST_INK = 0.08
 # How many pixels further than the training images' own centres a drawing is followed, and the least that these vary.
 _MARGIN, _LEAST_RANGE = 1.5, 0.25
-_WAVES = SIDE // 2 + 2  # with one of no height, which makes sixteen of them: see the rules in training.model.views
+_WAVES = SIDE // 2 + 2  # with one of no height, which makes sixteen of them: see the rules in training.model.arithmetic
 
 
 class Place(nn.Module):

@@ -147,7 +147,7 @@ def reconstruction_loss(images: Tensor, reconstructions: Tensor) -> Tensor:
         (N,) losses; 0 is a perfect reconstruction.
     """
     residuals = (images - reconstructions).flatten(1)
-    # As a matrix product: see the rules above `training.model.views._mean`.
+    # As a matrix product: see the rules in `training.model.arithmetic`.
     return ((residuals * residuals) @ residuals.new_full((PIXELS, 1), 1 / PIXELS)).squeeze(1)
 
 

@@ -16,16 +16,14 @@ Whatever is fitted (training.fitting.fit_views) is kept in buffers and weights, 
 """
 
 import math
-from collections.abc import Iterable
-from itertools import pairwise
-from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from app.detection.artifact import Architecture
 from app.detection.images import PIXELS, SIDE
+from training.model.arithmetic import log_of, mean_of
+from training.model.gaussians import NearestGaussian
 from training.model.gradients import SIZE as GRADIENTS
 from training.model.gradients import GradientHistograms, Prototypes
 from training.model.meanings import VIEWS
@@ -38,9 +36,6 @@ BLUR_SIGMA = 1.0
 # Side of the SSIM window, in pixels of the halved image (14x14).
 SSIM_WINDOW = 4
 MEASUREMENTS = 8
-# The triangular whitening matrix is split into this many groups of columns. More groups skip more of its zeros, but
-# take more operations.
-WHITENING_PIECES = 3
 # Added to each measurement, except the last, before its logarithm is taken. At least 1e-7: the exporter drops smaller
 # constants as zero, and then the logarithm of 0 would be infinite.
 _LEAST = (1e-6, 1e-4, 1e-6, 1e-6, 1e-4, 1e-6, 1e-4)
@@ -106,18 +101,18 @@ class Measurements(nn.Module):
         explained = (components * components) @ self.variances[:, None]
         pairs = self.halved(torch.cat([residuals, images + reconstructions], dim=1))  # (N, 2, 196)
         pixels, slopes = images.flatten(1), (images @ self.slopes).flatten(1)
-        mean, loss = _mean(pixels), losses[:, None]
+        mean, loss = mean_of(pixels), losses[:, None]
         around = pixels - mean
         columns = [
-            _mean((pairs * pairs)[:, 0]),
-            _mean(self.dissimilarity(pairs)),
+            mean_of((pairs * pairs)[:, 0]),
+            mean_of(self.dissimilarity(pairs)),
             loss,
-            _mean(around * around),
-            _mean(slopes.abs()),
-            _mean(slopes * slopes),
+            mean_of(around * around),
+            mean_of(slopes.abs()),
+            mean_of(slopes * slopes),
             PIXELS * loss - explained,
         ]
-        return components, torch.cat([_log(torch.cat(columns, dim=1), _LEAST), mean], dim=1)
+        return components, torch.cat([log_of(torch.cat(columns, dim=1), _LEAST), mean], dim=1)
 
 
 class ExpectedErrors(nn.Module):
@@ -190,75 +185,6 @@ class Features(nn.Module):
         return torch.cat([(plain - mean) * torch.exp(-0.5 * log_variance), places], dim=1), hidden
 
 
-class WhiteColumns(nn.Module):
-    """Columns `start` to `end` of the whitening matrices of all Gaussians.
-
-    The matrices are upper triangular, so only the first `end` rows of these columns are stored.
-    """
-
-    whitening: Tensor
-    offsets: Tensor
-    own: Tensor
-
-    def __init__(self, start: int, end: int, gaussians: int) -> None:
-        super().__init__()
-        self.start, self.end = start, end
-        columns = end - start
-        self.register_buffer("whitening", torch.zeros(end, gaussians * columns))
-        self.register_buffer("offsets", torch.zeros(gaussians * columns))
-        # (gaussians * columns, gaussians): which columns are whose.
-        self.register_buffer("own", torch.eye(gaussians).repeat_interleave(columns, dim=0), persistent=False)
-
-    def set_whitening(self, whitening: Tensor, mean: Tensor) -> None:
-        """See `NearestGaussian.set_whitening`."""
-        self.whitening.copy_(whitening[: self.end, self.start : self.end])
-        self.offsets.copy_(-mean[: self.end] @ self.whitening)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Features (N, size) -> (N, gaussians): the part of the squared distances that these columns contribute."""
-        white = features[:, : self.end] @ self.whitening + self.offsets  # (N, gaussians * columns)
-        return (white * white) @ self.own
-
-
-class NearestGaussian(nn.Module):
-    """A few Gaussians, each fitted on one variant; of those that its class permits, the nearest judges an image.
-
-    What a small JPEG may look like is no excuse for an original, and the class of a file shows which of them it is.
-    """
-
-    typical: Tensor
-    spread: Tensor
-    forbidden: Tensor
-
-    def __init__(self, size: int, gaussians: int, classes: int = 1) -> None:
-        super().__init__()
-        self.size = size
-        ends = [size * piece // WHITENING_PIECES for piece in range(1, WHITENING_PIECES + 1)]
-        self.pieces = nn.ModuleList(WhiteColumns(start, end, gaussians) for start, end in pairwise([0, *ends]))
-        self.register_buffer("typical", torch.zeros(gaussians))
-        self.register_buffer("spread", torch.ones(gaussians))
-        # (classes, gaussians): 0 where a Gaussian may explain images of a class, else more than any distance.
-        self.register_buffer("forbidden", torch.zeros(classes, gaussians))
-
-    def set_whitening(self, whitening: Tensor, mean: Tensor) -> None:
-        """Sets the upper triangular whitening (size, size) and the mean (size,). Only for a single Gaussian."""
-        for piece in cast(Iterable[WhiteColumns], self.pieces):
-            piece.set_whitening(whitening, mean)
-
-    def distances(self, features: Tensor) -> Tensor:
-        """Features (N, size) -> (N, gaussians) logarithms of the squared Mahalanobis distances.
-
-        Scaled for each: 0 is the median of its own variant on held-out images, 1 the 99% quantile.
-        """
-        squares = sum(piece(features) for piece in self.pieces)
-        scaled: Tensor = (_log(squares, 1e-3) - self.typical) / self.spread
-        return scaled
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Features (N, size) -> (N, classes), the distance to the nearest Gaussian that each class permits."""
-        return (self.distances(features)[:, None, :] + self.forbidden).amin(dim=2)
-
-
 class Views(Scorer):
     """The scorer of the default gate."""
 
@@ -325,7 +251,7 @@ class Views(Scorer):
         components, measurements = self.measurements(images, reconstructions, losses)
         features, hidden = self.features(components, measurements, latents)
         plain = [self.outlines(self.histograms(images)), self.levels(images), self.statistics(measurements)]
-        logs = _log(torch.cat(plain, dim=1), (LEAST_OUTLINES, LEAST_LEVELS, 1.0))
+        logs = log_of(torch.cat(plain, dim=1), (LEAST_OUTLINES, LEAST_LEVELS, 1.0))
         outlines, levels, statistics = logs[:, :1], logs[:, 1:2], logs[:, 2:]
         nearest = self.nearest(features)  # (N, classes)
         reach = self.reach(hidden)  # (N, 3)
@@ -358,31 +284,10 @@ def _together(views: Tensor) -> Tensor:
     return powers.squeeze(2).sqrt().sqrt() + views.amax(dim=2).clamp(max=0.0)
 
 
-# ONNX Runtime computes bit-identical results for an image alone and in any batch if the graph follows two rules:
-# - Sum rows with a matrix product. The summation order of a reduction depends on the row's alignment in memory.
-# - Take logarithms of rows whose length is a multiple of sixteen. The remainder of a tensor that does not fill a vector
-#   register is computed by different code.
-# tests/training/test_views.py checks this.
-_LANES = 16
-
-
-def _mean(values: Tensor) -> Tensor:
-    """(N, ...) -> (N, 1)."""
-    rows = values.flatten(1)
-    return rows @ rows.new_full((rows.shape[1], 1), 1 / rows.shape[1])
-
-
 def _share(pairs: Tensor, least: float) -> Tensor:
     """(N, 2, k) -> (N, k): the first value divided by the mean of both plus `least`."""
     first, second = pairs.flatten(1).chunk(2, dim=1)
     return 2 * first / (first + second + 2 * least)
-
-
-def _log(values: Tensor, least: float | tuple[float, ...]) -> Tensor:
-    """(N, k) -> (N, k): log(max(values, 0) + least). `least` is one number, or one for each column."""
-    columns = values.shape[1]
-    padded = F.pad(values.clamp_min(0) + values.new_tensor(least), (0, -columns % _LANES), value=1.0)
-    return padded.log()[:, :columns]
 
 
 def _halving_matrix(sigma: float) -> Tensor:
