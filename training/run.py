@@ -25,7 +25,7 @@ from app.detection.artifact import (
 )
 from app.detection.detector import Detector
 from app.detection.promise import make_promise
-from training.data.dataset import Dataset, circle_dataset, decode_variants, own_size
+from training.data.dataset import Dataset, Part, circle_dataset, decode_variants, own_size
 from training.data.folder import decode_folder, folder_dataset
 from training.errors import TrainingError
 from training.fitting.calibrate import calibrate, uncalibrated_detector
@@ -41,7 +41,7 @@ from training.report.samples import choose_samples, write_samples
 from training.report.write import write_report
 from training.trials import Gate, Tried, file_classes, send, try_gate
 
-# One training image in eight is held out from fitting the network, and used to scale the views.
+# One scene in eight of the training images is held out from fitting the network, and used to scale the views.
 _HELD_OUT_EVERY = 8
 _LIBRARIES = ("matplotlib", "numpy", "onnx", "onnxruntime", "onnxscript", "pillow", "safetensors", "torch")
 
@@ -120,13 +120,20 @@ def _fit(plan: Plan, dataset: Dataset) -> tuple[ScoredAutoencoder, list[float]]:
     autoencoder = build(_architecture(plan), plan.seed)
     if plan.score == "loss":
         return ScoredAutoencoder(autoencoder, LossScore()), fit(autoencoder, _flat(images), plan.fit, plan.seed)
-    held_out = np.arange(images.shape[1]) % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
+    held_out = _held_out(dataset.train)
     normalisation = fit_normalisation(images[0])
     seen = normalised(normalisation, _flat(images[:, ~held_out]))
     epoch_losses = fit(autoencoder, seen, plan.fit, plan.seed)
     shown = [variant.shown for variant in variants]
     views = fit_views(autoencoder, images[:, ~held_out], images[:, held_out], plan.seed, normalisation, shown)
     return ScoredAutoencoder(autoencoder, views), epoch_losses
+
+
+def _held_out(part: Part) -> NDArray[np.bool_]:
+    """(n,) whole scenes, so that no near-copy of a held-out image is fitted."""
+    scenes = part.scenes or tuple(range(len(part.images)))
+    numbers = {scene: number for number, scene in enumerate(dict.fromkeys(scenes))}
+    return np.array([numbers[scene] % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1 for scene in scenes])
 
 
 def _flat(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -45,12 +45,14 @@ class Part:
         images: (N, 28, 28), the same decoded by the serving code, grey levels in [0, 1].
         radii: Of circles, in axes units; empty for a folder.
         names: Of a folder's files, their paths within it; empty for circles.
+        scenes: Of a folder's files, which of them show one scene (`training.data.folder.group`); empty for circles.
     """
 
     originals: Sequence[Original]
     images: NDArray[np.float32]
     radii: tuple[float, ...] = ()
     names: tuple[str, ...] = ()
+    scenes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

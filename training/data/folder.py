@@ -74,7 +74,12 @@ def folder_dataset(
     _check_enough(len(np.unique(scenes)), len(paths), least, rate, folder)
     names = [printable(path.relative_to(folder)) for path in paths]
     parts = [
-        Part([paths[row] for row in rows], images[rows], names=tuple(names[row] for row in rows))
+        Part(
+            [paths[row] for row in rows],
+            images[rows],
+            names=tuple(names[row] for row in rows),
+            scenes=tuple(scenes[rows].tolist()),
+        )
         for rows in split(scenes, seed)
     ]
     description = {

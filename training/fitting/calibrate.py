@@ -14,7 +14,7 @@ from app.detection.shown import CLASSES, class_thresholds
 from training.errors import TrainingError
 
 _BATCH_SIZE = 256
-_VIEW_SCORES = 500
+_VIEW_SCORES = 400
 
 FileClass = str | Sequence[str]
 """The class (`app.detection.shown`) of all files of a set, or of each of them."""
@@ -27,7 +27,7 @@ class Calibration:
     Attributes:
         thresholds: The largest score accepted of each class of files: of its variants' own thresholds the largest.
         scores: (variants, n), each row sorted.
-        view_scores: (views, variants, at most 500), each row sorted, half precision: enough to explain with.
+        view_scores: (views, variants, at most 400), each row sorted, half precision: enough to explain with.
         by_image: (variants, n), the same scores in the order of the images.
         shown: The class of each variant's files, "" for one that counts in all.
     """
@@ -74,7 +74,7 @@ def calibrate(
 
 
 def _thinned(views: NDArray[np.float32]) -> NDArray[np.float16]:
-    """(views, variants, n) sorted -> (views, variants, at most 500), evenly spaced, the largest of them kept."""
+    """(views, variants, n) sorted -> (views, variants, at most 400), evenly spaced, the largest of them kept."""
     size = views.shape[-1]
     kept = np.linspace(0, size - 1, min(size, _VIEW_SCORES)).round().astype(int)
     return views[..., kept].astype(np.float16)

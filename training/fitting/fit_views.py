@@ -15,36 +15,26 @@ from tqdm import trange
 
 from app.detection.images import SIDE
 from app.detection.shown import class_rows
+from training.fitting.coverage import is_covered
 from training.fitting.fit import to_grey_levels
 from training.fitting.fit_gaussians import fit_gaussians
 from training.fitting.fit_reach import fit_reach
-from training.fitting.scaling import median_and_reach, round_weights, rounded
+from training.fitting.fit_scales import fit_scales
+from training.fitting.scaling import round_weights, rounded
 from training.model.autoencoders import Autoencoder
-from training.model.gaussians import NearestGaussian
-from training.model.gradients import SIZE as GRADIENTS
-from training.model.gradients import GradientHistograms, Prototypes
-from training.model.meanings import VIEWS
+from training.model.gradients import Prototypes
 from training.model.normalise import Normalisation
 from training.model.scores import Redrawing, redraw
 from training.model.views import LEAST_LEVELS, Features, Measurements, Views
 
-# A view is scaled so that it reaches 1 at median + reach * (99% quantile - median). A larger reach makes a view less
-# sensitive, and leaves the other views more of the permitted false positives, since the largest view counts most. The
-# faintness view is meant only for images fainter than any normal one: its scale is set by the 99.9% quantile of all
-# training images, since contrast is not fitted and a few held-out images say little of the faintest. The reach of
-# the structure view is 1 + IMAGES_PER_DIMENSION * dimensions / images: the fewer images, the less it is trusted.
-ERROR_REACH, FAINT_REACH, IMAGES_PER_DIMENSION = 1.1, 1.35, 10
-# Paper says little of what is drawn on it; outlines, levels and statistics are coarse: none may cost the others much.
-PAPER_REACH, PLACE_REACH, OUTLINE_REACH, LEVELS_REACH, STATISTICS_REACH = 3.0, 1.2, 1.1, 1.2, 1.3
-MOST_PROTOTYPES = 256
+MOST_OUTLINES, MOST_PICTURES = 192, 64
 _BATCH_SIZE, _CHECK_EVERY = 256, 50
 # Of images, for whatever is done to all of them at once.
 _CHUNK = 4096
-_ROUNDS = 8
-_FAINT = [view.name for view in VIEWS].index("faint_or_empty")
+_ROUNDS, _MOST_ROWS = 8, 20_000
 
 
-Measured = tuple[Tensor, Tensor, Tensor]
+Known = tuple[Tensor, Tensor, Tensor]
 """Components (N, components), measurements (N, 8) and latents (N, latent) of N redrawn images."""
 
 
@@ -97,16 +87,20 @@ def fit_views(
         nearest = fit_gaussians(_by_variant(features, len(train)), _by_variant(other_features, len(train)), rows)
         values = _by_latent(views, fitted, own, _in_own_class(nearest(features), rows, len(train)))
         other_values = _by_latent(views, others, other, _in_own_class(nearest(other_features), rows, len(train)))
-    reach = fit_reach(hidden, values, other_hidden, other_values, seed)
+    count, others_count = train.shape[1], held_out.shape[1]
     with torch.no_grad():
-        outlines = _fit_outlines(views.histograms, fitted.images, seed)
-        complete = _assembled(views, nearest, outlines, {"normalisation": normalisation, "reach": reach})
+        covered = is_covered(views, _first(fitted, count), _first(others, others_count))
+    reach = fit_reach(hidden, values, other_hidden, other_values, seed) if covered else views.reach
+    with torch.no_grad():
+        outlines, pictures = _fit_prototypes(views, fitted, seed)
+        parts = {"nearest": nearest, "outlines": outlines, "pictures": pictures, "reach": reach}
+        complete = _assembled(views, {**parts, "normalisation": normalisation})
         faintness = torch.cat([_by_variant(-part[1][:, 3], len(train)) for part in (own, other)], dim=1)
-        _fit_scales(complete, others, faintness, rows, len(fitted.images))
+        fit_scales(complete, others, faintness, rows, len(fitted.images), covered)
     return complete.requires_grad_(False)
 
 
-def _fit_measures(views: Views, fitted: Redrawing, others: Redrawing, seed: int) -> tuple[Measured, Measured]:
+def _fit_measures(views: Views, fitted: Redrawing, others: Redrawing, seed: int) -> tuple[Known, Known]:
     """Fits what is measured of single images, and returns it of both parts."""
     with torch.no_grad():
         _fit_components(views.measurements, (fitted.images - fitted.reconstructions).flatten(1))
@@ -119,19 +113,25 @@ def _fit_measures(views: Views, fitted: Redrawing, others: Redrawing, seed: int)
     return own, other
 
 
-def _assembled(views: Views, nearest: NearestGaussian, outlines: Prototypes, others: Mapping[str, nn.Module]) -> Views:
-    """The views with modules that were fitted apart; how many Gaussians and outlines there are is known only now."""
+def _assembled(views: Views, parts: Mapping[str, nn.Module]) -> Views:
+    """The views with parts that were fitted apart, by name; the size of some of them is known only now."""
+    state = views.state_dict()
+    for name, module in parts.items():
+        state.update({f"{name}.{key}": value for key, value in module.state_dict().items()})
     complete = Views(
         len(views.features.latent_mean),
-        gaussians=len(nearest.typical),
-        prototypes=outlines.vectors.shape[1],
+        gaussians=len(state["nearest.typical"]),
+        prototypes=len(state["outlines.squares"]),
+        pictures=len(state["pictures.squares"]),
         classes=views.columns,
     ).eval()
-    state = views.state_dict()
-    for name, module in {"nearest": nearest, "outlines": outlines, **others}.items():
-        state.update({f"{name}.{key}": value for key, value in module.state_dict().items()})
     complete.load_state_dict(state)
     return complete
+
+
+def _first(redrawing: Redrawing, count: int) -> Redrawing:
+    """The originals, which come first."""
+    return Redrawing(*(part[:count] for part in redrawing))
 
 
 def _by_variant(values: Tensor, variants: int) -> Tensor:
@@ -139,7 +139,7 @@ def _by_variant(values: Tensor, variants: int) -> Tensor:
     return values.reshape(variants, -1, *values.shape[1:])
 
 
-def _by_latent(views: Views, redrawing: Redrawing, measured: Measured, structure: Tensor) -> Tensor:
+def _by_latent(views: Views, redrawing: Redrawing, measured: Known, structure: Tensor) -> Tensor:
     """(N, 3), the views that are judged by latent, before anything is subtracted; `structure` (N, 1) is one of them."""
     chunks = torch.split(redrawing.images, _CHUNK)
     levels = torch.cat([(views.levels(chunk) + LEAST_LEVELS).log() for chunk in chunks])
@@ -156,20 +156,30 @@ def _in_own_class(distances: Tensor, rows: Sequence[Sequence[int]], variants: in
     return distances.gather(1, columns[:, None])
 
 
-def _fit_outlines(histograms: GradientHistograms, images: Tensor, seed: int) -> Prototypes:
-    """The centres of clusters of the histograms of images (N, 1, 28, 28), by a few rounds of k-means."""
-    some = images[:: 1 + len(images) // 20_000]
-    features = torch.cat([histograms(chunk) for chunk in torch.split(some, 512)])
-    count = min(MOST_PROTOTYPES, max(1, len(features) // 2))
+def _fit_prototypes(views: Views, redrawing: Redrawing, seed: int) -> tuple[Prototypes, Prototypes]:
+    """Typical outlines and typical pictures, from some of N redrawn images."""
+    some = slice(None, None, 1 + len(redrawing.images) // _MOST_ROWS)
+    images, reconstructions, losses = (
+        part[some] for part in (redrawing.images, redrawing.reconstructions, redrawing.losses)
+    )
+    chunks = list(zip(*(torch.split(part, 512) for part in (images, reconstructions, losses)), strict=True))
+    outlines = torch.cat([views.histograms(chunk[0]) for chunk in chunks])
+    pictures = torch.cat([views.measurements(*chunk).pictures for chunk in chunks])
+    return _typical(outlines, MOST_OUTLINES, seed), _typical(pictures, MOST_PICTURES, seed)
+
+
+def _typical(features: Tensor, most: int, seed: int) -> Prototypes:
+    """The centres of at most `most` clusters of features (N, size), by a few rounds of k-means."""
+    count = min(most, max(1, len(features) // 2))
     generator = Generator().manual_seed(seed)
     centres = features[torch.randperm(len(features), generator=generator)[:count]]
-    prototypes = Prototypes(GRADIENTS, count)
     for _ in range(_ROUNDS):
         nearest = (centres.square().sum(dim=1) - 2 * features @ centres.T).argmin(dim=1)
         sizes = torch.bincount(nearest, minlength=count)[:, None]
         sums = torch.zeros_like(centres).index_add_(0, nearest, features)
         centres = torch.where(sizes > 0, sums / sizes.clamp_min(1), centres)
-    prototypes.set_vectors(rounded(centres))
+    prototypes = Prototypes(features.shape[1], count)
+    prototypes.set_vectors(centres)
     return prototypes
 
 
@@ -180,9 +190,9 @@ def _redraw_all(autoencoder: Autoencoder, normalisation: Normalisation, images: 
     return Redrawing(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
-def _measure(views: Views, redrawing: Redrawing) -> Measured:
+def _measure(views: Views, redrawing: Redrawing) -> Known:
     chunks = zip(*(torch.split(tensor, _CHUNK) for tensor in redrawing), strict=True)
-    parts = [views.measurements(images, redrawn, losses) for images, redrawn, _, losses, *_ in chunks]
+    parts = [views.measurements(images, redrawn, losses)[:2] for images, redrawn, _, losses, *_ in chunks]
     components, measurements = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return components, measurements, redrawing.latents
 
@@ -211,7 +221,7 @@ def _fit_features(features: Features, components: Tensor, measurements: Tensor, 
     features.latent_high.copy_(places.amax(dim=0))
 
 
-def _fit_expected_errors(features: Features, own: Measured, other: Measured, steps: int, seed: int) -> None:
+def _fit_expected_errors(features: Features, own: Known, other: Known, steps: int, seed: int) -> None:
     """Trains `ExpectedErrors`, and keeps the weights with the lowest loss on held-out images (early stopping).
 
     This prevents overfitting when there are few training images.
@@ -252,32 +262,3 @@ def _surprise(network: nn.Module, places: Tensor, wanted: Tensor) -> Tensor:
     # The plain error keeps the mean learning where the variance has already grown.
     surprise: Tensor = likelihood + F.smooth_l1_loss(mean, wanted)
     return surprise
-
-
-def _fit_scales(
-    views: Views, held_out: Redrawing, faintness: Tensor, rows: Sequence[Sequence[int]], fitted_on: int
-) -> None:
-    """Median 0; and 1 at a high quantile or further out, of that variant of a class which reaches highest.
-
-    Args:
-        views: All else is fitted.
-        held_out: Of images that the network did not see, variant after variant.
-        faintness: (variants, n) of all training images.
-        rows: The variants of each class.
-        fitted_on: How many images the rest was fitted on.
-    """
-    chunks = zip(*(torch.split(tensor, _CHUNK) for tensor in held_out), strict=True)
-    values = torch.cat([views.unscaled(Redrawing(*chunk)) for chunk in chunks])
-    values = values.reshape(len(faintness), -1, len(rows), len(views.views))  # (variants, m, classes, views)
-    caution = 1 + IMAGES_PER_DIMENSION * views.features.size / fitted_on
-    reaches = (
-        ERROR_REACH, caution, FAINT_REACH, OUTLINE_REACH, LEVELS_REACH, STATISTICS_REACH, PAPER_REACH, PLACE_REACH
-    )  # fmt: skip
-    for number, mine in enumerate(rows):
-        for view, reach in enumerate(reaches):
-            if view == _FAINT:
-                scales = [median_and_reach(faintness[row], 0.999) for row in mine]
-            else:
-                scales = [median_and_reach(values[row, :, number, view]) for row in mine]
-            typical, spread = max(scales, key=lambda scale: float(scale[0] + scale[1]))
-            views.typical[number, view], views.spread[number, view] = typical, reach * spread

@@ -78,21 +78,27 @@ def _bins() -> Tensor:
 class Prototypes(nn.Module):
     """Distance to the nearest of a few typical vectors."""
 
+    centre: Tensor
     vectors: Tensor
     squares: Tensor
 
     def __init__(self, size: int, count: int) -> None:
         super().__init__()
+        # Subtracted from everything first: a distance is the more exact, the shorter the vectors are.
+        self.register_buffer("centre", torch.zeros(size))
         self.register_buffer("vectors", torch.zeros(size, count))
         self.register_buffer("squares", torch.zeros(count))
 
     def set_vectors(self, vectors: Tensor) -> None:
-        """(count, size)"""
-        self.vectors.copy_(vectors.T)
-        self.squares.copy_(vectors.square().sum(dim=1))
+        """(count, size); they are rounded to half precision."""
+        self.centre.copy_(vectors.mean(dim=0))
+        around = (vectors - self.centre).half().float()
+        self.vectors.copy_(around.T)
+        self.squares.copy_(around.square().sum(dim=1))
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, size) -> (N, 1) squared distances."""
-        own = features * features
+        around = features - self.centre
+        own = around * around
         lengths = own @ own.new_ones((own.shape[1], 1))
-        return lengths + (self.squares - 2 * (features @ self.vectors)).amin(dim=1, keepdim=True)
+        return lengths + (self.squares - 2 * (around @ self.vectors)).amin(dim=1, keepdim=True)

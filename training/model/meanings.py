@@ -34,6 +34,12 @@ VIEWS = (
         normal="Dark and light lie where they lie in normal images.",
     ),
     View(
+        name="unlike_any_normal_image",
+        meaning="Distance of the slightly blurred picture from the nearest of a few typical normal images.",
+        odd="Seen as a whole, no normal image looks like it.",
+        normal="Seen as a whole, some normal images look much like it.",
+    ),
+    View(
         name="another_kind_of_picture",
         meaning="How far contrast, sharpness of edges and mean level, taken together, are from those of normal images.",
         odd="Contrast, edges and mean level do not go together as in normal images: it is another kind of picture.",

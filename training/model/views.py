@@ -1,4 +1,4 @@
-"""The gate's own score: eight views of an image and its reconstruction, taken together so that the largest counts most.
+"""The gate's own score: nine views of an image and its reconstruction, taken together so that the largest counts most.
 
 Each view is scaled on held-out normal images: 0 is the median, and 1 lies somewhat above the 99% quantile
 (`training.fitting.fit_views` says how far). The views are:
@@ -8,6 +8,7 @@ Each view is scaled on held-out normal images: 0 is the median, and 1 lies somew
 - faint or empty: contrast far below that of normal images, which are the easiest of all to redraw;
 - unlike normal outlines: how far the directions of its edges are from those of the nearest normal images;
 - unlike normal levels: dark or light where normal images never are;
+- unlike any normal image: how far the blurred picture is from the nearest of a few typical normal ones;
 - another kind of picture: contrast, edges and mean level that do not go together as in normal images, as noise has;
 - on other paper, in another place: the light of the paper and the place of what is drawn on it, which are taken out of
   the picture before the network sees it.
@@ -16,6 +17,7 @@ Whatever is fitted (training.fitting.fit_views) is kept in buffers and weights, 
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,15 +38,33 @@ BLUR_SIGMA = 1.0
 # Side of the SSIM window, in pixels of the halved image (14x14).
 SSIM_WINDOW = 4
 MEASUREMENTS = 8
+HALVED = (SIDE // 2) ** 2
 # Added to each measurement, except the last, before its logarithm is taken. At least 1e-7: the exporter drops smaller
 # constants as zero, and then the logarithm of 0 would be infinite.
 _LEAST = (1e-6, 1e-4, 1e-6, 1e-6, 1e-4, 1e-6, 1e-4)
-# The same for outlines, a difference of large numbers that is exact to about 1e-6, and for levels.
-LEAST_OUTLINES, LEAST_LEVELS = 1e-2, 1e-3
+# The same for outlines and pictures, differences of large numbers that are exact to about 1e-6, and for levels.
+LEAST_OUTLINES, LEAST_LEVELS, LEAST_PICTURES = 1e-2, 1e-3, 1e-2
+
+
+class Measured(NamedTuple):
+    """What is measured of an image and its reconstruction.
+
+    Attributes:
+        components: (N, components) of the error, each with variance 1 over the training images.
+        measurements: (N, 8). The first seven are logarithms: of the loss after the blur, of 1 - SSIM after the blur,
+            of the loss, of the contrast, of the mean absolute and the mean squared difference between horizontal
+            neighbours (every second pair), and of the squared error that the components do not explain. The eighth is
+            the mean grey level.
+        pictures: (N, 196), twice the image, blurred and halved.
+    """
+
+    components: Tensor
+    measurements: Tensor
+    pictures: Tensor
 
 
 class Measurements(nn.Module):
-    """What is measured of an image and its reconstruction: components of the error, and eight plain numbers."""
+    """Computes `Measured`."""
 
     halving: Tensor
     windows: Tensor
@@ -68,51 +88,49 @@ class Measurements(nn.Module):
         """
         return ((images @ self.halving).transpose(2, 3) @ self.halving).flatten(2)
 
-    def dissimilarity(self, pairs: Tensor) -> Tensor:
+    def dissimilarity(self, pairs: Tensor, taken: Tensor) -> Tensor:
         """(N, windows) 1 - SSIM of two pictures in each window.
 
         Args:
             pairs: (N, 2, 196), the difference and the sum of the two pictures. SSIM computed from these avoids
                 subtracting nearly equal numbers, which would lose precision: var(x) + var(y) is
                 (var(x - y) + var(x + y)) / 2, and likewise for squared means.
+            taken: (N, 2, 1), the level that was subtracted from both: a variance is the more exact, the nearer its
+                numbers lie to 0.
         """
         means = pairs @ self.windows  # (N, 2, windows)
-        levels = means * means
-        variances = (pairs * pairs) @ self.windows - levels
-        light, structure = _share(levels, 0.01**2), _share(variances, 0.03**2)
+        variances = (pairs * pairs) @ self.windows - means * means
+        levels = means + taken
+        light, structure = _share(levels * levels, 0.01**2), _share(variances, 0.03**2)
         return light + structure - light * structure  # 1 - (1 - light) * (1 - structure)
 
-    def forward(self, images: Tensor, reconstructions: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, reconstructions: Tensor, losses: Tensor) -> Measured:
         """
         Args:
             images: (N, 1, 28, 28), grey levels in [0, 1].
             reconstructions: The same.
             losses: (N,), their mean squared errors.
-
-        Returns:
-            Components of the error (N, components), each with variance 1 over the training images; and eight
-            measurements (N, 8). The first seven are logarithms: of the loss after the blur, of 1 - SSIM after the blur,
-            of the loss, of the contrast, of the mean absolute and the mean squared difference between horizontal
-            neighbours (every second pair), and of the squared error that the components do not explain. The eighth is
-            the mean grey level.
         """
         residuals = images - reconstructions
         components = residuals.flatten(1) @ self.basis
         explained = (components * components) @ self.variances[:, None]
-        pairs = self.halved(torch.cat([residuals, images + reconstructions], dim=1))  # (N, 2, 196)
         pixels, slopes = images.flatten(1), (images @ self.slopes).flatten(1)
         mean, loss = mean_of(pixels), losses[:, None]
+        twice = 2 * mean[:, :, None]  # (N, 1, 1)
+        sums = (images + reconstructions).flatten(2) - twice
+        pairs = self.halved(torch.cat([residuals, sums.reshape_as(residuals)], dim=1))  # (N, 2, 196)
         around = pixels - mean
         columns = [
             mean_of((pairs * pairs)[:, 0]),
-            mean_of(self.dissimilarity(pairs)),
+            mean_of(self.dissimilarity(pairs, torch.cat([0 * twice, twice], dim=1))),
             loss,
             mean_of(around * around),
             mean_of(slopes.abs()),
             mean_of(slopes * slopes),
             PIXELS * loss - explained,
         ]
-        return components, torch.cat([log_of(torch.cat(columns, dim=1), _LEAST), mean], dim=1)
+        measurements = torch.cat([log_of(torch.cat(columns, dim=1), _LEAST), mean], dim=1)
+        return Measured(components, measurements, pairs[:, 0] + pairs[:, 1] + twice[:, 0])
 
 
 class ExpectedErrors(nn.Module):
@@ -192,6 +210,8 @@ class Views(Scorer):
     error_weights: Tensor
     typical: Tensor
     spread: Tensor
+    # How far below the median a view still adds to the others.
+    from_below: Tensor
 
     def __init__(
         self,
@@ -200,6 +220,7 @@ class Views(Scorer):
         hidden: int = 64,
         gaussians: int = 1,
         prototypes: int = 1,
+        pictures: int = 1,
         classes: int = 1,
     ) -> None:
         """
@@ -209,6 +230,7 @@ class Views(Scorer):
             hidden: Width of the hidden layers of `ExpectedErrors`.
             gaussians: Number of Gaussians in `NearestGaussian`.
             prototypes: How many typical outlines are kept.
+            pictures: How many typical pictures are kept.
             classes: How many classes of files are told apart (`app.detection.shown`); each has scales of its own.
         """
         super().__init__()
@@ -218,6 +240,7 @@ class Views(Scorer):
             "hidden": hidden,
             "gaussians": gaussians,
             "prototypes": prototypes,
+            "pictures": pictures,
             "classes": classes,
         }
         self.normalisation: Normalisation = Normalisation()
@@ -227,11 +250,13 @@ class Views(Scorer):
         self.reach = UsualReach(hidden)
         self.histograms = GradientHistograms()
         self.outlines = Prototypes(GRADIENTS, prototypes)
+        self.pictures = Prototypes(HALVED, pictures)
         self.levels = UsualLevels()
         self.statistics = UsualStatistics(MEASUREMENTS)
         self.register_buffer("error_weights", torch.ones(2))
         self.register_buffer("typical", torch.zeros(classes, len(VIEWS)))
         self.register_buffer("spread", torch.ones(classes, len(VIEWS)))
+        self.register_buffer("from_below", torch.zeros(()))
 
     @property
     def columns(self) -> int:
@@ -248,40 +273,46 @@ class Views(Scorer):
     def unscaled(self, redrawing: Redrawing) -> Tensor:
         """(N, classes, views) before each is brought to its scale."""
         images, reconstructions, latents, losses, paper, away = redrawing
-        components, measurements = self.measurements(images, reconstructions, losses)
+        components, measurements, pictures = self.measurements(images, reconstructions, losses)
         features, hidden = self.features(components, measurements, latents)
-        plain = [self.outlines(self.histograms(images)), self.levels(images), self.statistics(measurements)]
-        logs = log_of(torch.cat(plain, dim=1), (LEAST_OUTLINES, LEAST_LEVELS, 1.0))
-        outlines, levels, statistics = logs[:, :1], logs[:, 1:2], logs[:, 2:]
+        plain = [
+            self.outlines(self.histograms(images)),
+            self.levels(images),
+            self.pictures(pictures),
+            self.statistics(measurements),
+        ]
+        logs = log_of(torch.cat(plain, dim=1), (LEAST_OUTLINES, LEAST_LEVELS, LEAST_PICTURES, 1.0))
         nearest = self.nearest(features)  # (N, classes)
         reach = self.reach(hidden)  # (N, 3)
         others = [
             self.redrawn(measurements) - reach[:, :1],
             -measurements[:, 3:4],
-            outlines,
-            levels - reach[:, 2:],
-            statistics,
+            logs[:, :1],
+            logs[:, 1:2] - reach[:, 2:],
+            logs[:, 2:],
             (paper - 1).abs(),
             self.normalisation.place.oddity(away),
         ]
-        alike = torch.cat(others, dim=1)[:, None, :] + torch.zeros_like(nearest)[:, :, None]  # (N, classes, 7)
+        alike = torch.cat(others, dim=1)[:, None, :] + torch.zeros_like(nearest)[:, :, None]  # (N, classes, 8)
         return torch.cat([alike[:, :, :1], (nearest - reach[:, 1:2])[:, :, None], alike[:, :, 1:]], dim=2)
 
     def forward(self, redrawing: Redrawing) -> tuple[Tensor, Tensor]:
         """Scores (N, classes), and the views behind them (N, classes, views)."""
         views = (self.unscaled(redrawing) - self.typical) / self.spread
-        return _together(views), views
+        return _together(views, self.from_below), views
 
 
-def _together(views: Tensor) -> Tensor:
+def _together(views: Tensor, from_below: Tensor) -> Tensor:
     """(N, classes, views) -> (N, classes): the fourth root of the sum of the fourth powers, where any is above 0.
 
     Nearly the largest, which is what finds images that only one view tells apart; but two views that both are rather
-    high count for more than either. Images that are low in all get the largest.
+    high count for more than either. Images that are low in all get the largest. All of it is counted from `from_below`
+    under 0: the larger that is, the more do several views count that are a little high.
     """
-    squares = views.clamp(0.0, 1e6).square()
+    raised = views + from_below
+    squares = raised.clamp(0.0, 1e6).square()
     powers = (squares * squares) @ views.new_ones((views.shape[2], 1))  # (N, classes, 1)
-    return powers.squeeze(2).sqrt().sqrt() + views.amax(dim=2).clamp(max=0.0)
+    return powers.squeeze(2).sqrt().sqrt() + raised.amax(dim=2).clamp(max=0.0) - from_below
 
 
 def _share(pairs: Tensor, least: float) -> Tensor:

@@ -1,0 +1,38 @@
+"""Whether the training images cover what normal images may be, and what follows from it."""
+
+import numpy as np
+import pytest
+
+from training.data.dataset import circle_dataset
+from training.fitting.fit_scales import FROM_BELOW_OF_VARIED
+from training.fitting.fit_views import fit_views
+from training.model.autoencoders import build, describe
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    """Not fitted: coverage is about the pictures."""
+    return build(describe("gate", 8, "mse"), 0).eval()
+
+
+def fitted(autoencoder, images):
+    return fit_views(autoencoder, images[None, :-100], images[None, -100:], seed=0)
+
+
+def test_circles_are_covered_and_are_judged_by_their_latent(autoencoder):
+    circles = (255 * circle_dataset(600, 0, 1, 1).train.images).round().astype(np.uint8)
+    views = fitted(autoencoder, circles)
+    assert views.reach.weights.any()
+    assert views.from_below == 0
+
+
+def test_pictures_that_vary_in_many_ways_are_not_and_the_latent_excuses_nothing(autoencoder):
+    """Eight strokes at random."""
+    generator = np.random.default_rng(0)
+    images = np.full((600, 28, 28), 255, np.uint8)
+    for image in images:
+        for row, column in generator.integers(2, 20, (8, 2)):
+            image[row : row + 2, column : column + 6] = generator.integers(0, 128)
+    views = fitted(autoencoder, images)
+    assert not views.reach.weights.any()
+    assert views.from_below == FROM_BELOW_OF_VARIED
