@@ -2,14 +2,15 @@
 
 import struct
 
+from app.detection.boxes import read_boxes
 from app.errors import MalformedRequest, UndecodableImage
 from app.payload.tiff_end import tiff_end
 
 # The most chunks, segments or blocks that are walked through; more than `app.detection.image_headers` accepts.
 _MAX_BLOCKS = 2**15
-# The boxes that an AVIF file has at its top, once or several times. Another one is no part of the image.
-_AVIF_SINGLE_BOXES = frozenset((b"ftyp", b"meta", b"moov"))
-_AVIF_BOXES = frozenset((b"mdat", b"free", b"skip", b"uuid", b"wide")) | _AVIF_SINGLE_BOXES
+# The boxes that an AVIF or HEIC file has at its top, once or several times. Another one is no part of the image.
+_SINGLE_BOXES = frozenset((b"ftyp", b"meta", b"moov"))
+_BOXES = frozenset((b"mdat", b"free", b"skip", b"uuid", b"wide")) | _SINGLE_BOXES
 
 
 def check_image_end(data: bytes) -> None:
@@ -45,7 +46,7 @@ def _end(data: bytes) -> int | None:
     if data.startswith((b"II*\0", b"MM\0*")):
         return tiff_end(data)
     if data[4:8] == b"ftyp":
-        return _avif_end(data)
+        return _boxes_end(data)
     return None
 
 
@@ -115,22 +116,13 @@ def _bmp_end(data: bytes) -> int:
     return rows_end if compression in (0, 3) and rows_end < size else int(size)
 
 
-def _avif_end(data: bytes) -> int:
+def _boxes_end(data: bytes) -> int:
     """Returns the position after the last box, which may say that it goes on to the end of the file."""
-    position = 0
+    end = 0
     seen: set[bytes] = set()
-    for _ in range(_MAX_BLOCKS):
-        size, kind = struct.unpack_from(">I4s", data, position) if len(data) - position >= 8 else (0, b"")
-        if kind not in _AVIF_BOXES or kind in seen & _AVIF_SINGLE_BOXES:
-            return position
-        seen.add(kind)
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", data, position + 8)
-        elif size == 0:
-            return len(data) if kind == b"mdat" else -1
-        if size < 8:
-            return -1
-        position += int(size)
-        if position >= len(data):
-            return position
-    return -1
+    for box in read_boxes(data):
+        if box.kind not in _BOXES or box.kind in seen & _SINGLE_BOXES:
+            break
+        seen.add(box.kind)
+        end = box.end
+    return end
