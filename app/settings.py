@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -24,7 +25,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 PREFIX = "GATE_"
 ACCEPTED_FORMATS = ("PNG", "JPEG", "WebP", "BMP", "GIF")
 # Decoded if the operator asks for them: their containers and decoders are larger, and less is known to go wrong there.
-OPTIONAL_FORMATS = ("AVIF", "TIFF")
+OPTIONAL_FORMATS = ("AVIF", "TIFF", "HEIC")
+HEIC_IS_MISSING = "HEIC takes pillow-heif, which is not installed (pip install 'imagegate[heic]')"
 _HERE = Path(__file__).resolve().parent
 # A checkout has it beside the code, an installed package within.
 _DEFAULT_ARTIFACT = next(
@@ -63,8 +65,8 @@ class Settings(BaseSettings):
     max_image_pixels: PositiveInt = Field(25_000_000, description="The most pixels, width x height, of one image.")
     formats: Annotated[tuple[str, ...], NoDecode] = Field(
         ACCEPTED_FORMATS,
-        description="Comma-separated image formats that are accepted. AVIF and TIFF are off unless named here: "
-        "`png,jpeg,webp,bmp,gif,avif,tiff`.",
+        description="Comma-separated image formats that are accepted. AVIF, TIFF and HEIC are off unless named here: "
+        "`png,jpeg,webp,bmp,gif,avif,tiff,heic`; heic takes the extra of that name.",
     )
     max_waiting: PositiveInt = Field(
         512, description="Requests with a complete body, in flight or waiting; more are answered 503."
@@ -226,12 +228,19 @@ class Settings(BaseSettings):
         wrong = [word for word in named if word not in known]
         if wrong or not named:
             raise SettingsError(f"GATE_FORMATS takes names out of {', '.join(known)}, with commas, not {value!r}.")
+        if "heic" in named and not is_heic_installed():
+            raise SettingsError(f"GATE_FORMATS names heic. {HEIC_IS_MISSING}.")
         return tuple(known[word] for word in dict.fromkeys(named))
 
     @field_validator("tokens", mode="before")
     @classmethod
     def _split_tokens(cls, value: object) -> object:
         return [token.strip() for token in value.split(",")] if isinstance(value, str) else value
+
+
+def is_heic_installed() -> bool:
+    """Whether the extra `heic` is there."""
+    return find_spec("pillow_heif") is not None
 
 
 def usable_cores() -> int:

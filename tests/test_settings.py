@@ -64,3 +64,13 @@ def test_formats_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("GATE_FORMATS", wrong)
         with pytest.raises(SettingsError, match="GATE_FORMATS takes names out of png"):
             read_settings()
+
+
+def test_heic_among_the_formats_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "HEIC" not in Settings().formats
+    monkeypatch.setenv("GATE_FORMATS", "png,heic")
+    monkeypatch.setattr("app.settings.is_heic_installed", lambda: True)
+    assert read_settings().formats == ("PNG", "HEIC")
+    monkeypatch.setattr("app.settings.is_heic_installed", lambda: False)
+    with pytest.raises(SettingsError, match=r"GATE_FORMATS names heic\. .*pip install 'imagegate\[heic\]'"):
+        read_settings()

@@ -3,9 +3,9 @@
 Decoders are most vulnerable while they parse headers: a few kilobytes of EXIF entries that reference each other expand
 to gigabytes, millions of empty chunks hold the GIL for seconds, and a frame is allocated before its size is checked.
 So PNG chunks, JPEG segments in front of the pixels and GIF extensions that the pixels do not need are dropped, and the
-directory of a TIFF is rewritten. WebP, BMP and AVIF files are passed on whole. (AVIF headers are read by libavif, see
-`app.detection.avif`.) Loops over chunks, segments and blocks have an upper bound, and no pixels are decoded, so small
-files can be parsed in the event loop.
+directory of a TIFF is rewritten. WebP, BMP, AVIF and HEIC files are passed on whole. (AVIF headers are read by libavif,
+see `app.detection.avif`.) Loops over chunks, segments and blocks have an upper bound, and no pixels are decoded, so
+small files can be parsed in the event loop.
 """
 
 import re
@@ -17,6 +17,7 @@ from typing import NamedTuple
 from app.detection.avif import read_avif
 from app.detection.bmp import read_bmp_header
 from app.detection.exif import MAX_EXIF_BYTES, is_raw_profile, read_orientation, read_raw_profile
+from app.detection.heic import read_heic
 from app.detection.known_formats import known_format, refusal_words
 from app.detection.tiff import read_tiff
 from app.errors import UndecodableImage, UnsupportedFormat
@@ -43,6 +44,8 @@ _WINDOW = 2**16
 _WEBP_BYTES_PER_PIXEL = 16
 # Peak memory: the decoder's planes of up to 16 bits, twice; its RGBA output; a copy of that as bytes; Pillow's image.
 _AVIF_BYTES_PER_PIXEL = 24
+# Peak memory: libheif's planes of 16 bits, twice; its RGBA output; Pillow's image. The most measured is 20.4.
+_HEIC_BYTES_PER_PIXEL = 24
 # Peak memory: Pillow's image (4) and one strip in libtiff, which may be a whole 16-bit RGBA picture (8).
 _TIFF_BYTES_PER_PIXEL = 12
 
@@ -51,7 +54,7 @@ class ImageHeader(NamedTuple):
     """A parsed file: what is known before decoding, and the encoded data that the decoder needs.
 
     Attributes:
-        format: Pillow's name: PNG, JPEG, WEBP, BMP, GIF, AVIF or TIFF.
+        format: PNG, JPEG, WEBP, BMP, GIF, AVIF, TIFF or HEIC.
         width, height: In pixels, before the orientation is applied. For a GIF this is the canvas, enlarged if the
             first frame does not fit on it.
         pixels: The encoded data to decode: the file without unneeded parts, or, for a plain PNG, only its compressed
@@ -332,12 +335,17 @@ def _open_bmp(data: bytes) -> ImageHeader:
     return ImageHeader("BMP", bmp.width, bmp.height, data, bytes_per_pixel)
 
 
-# --- AVIF and TIFF
+# --- AVIF, HEIC and TIFF
 
 
 def _open_avif(data: bytes) -> ImageHeader:
     avif = read_avif(data)
     return ImageHeader("AVIF", avif.width, avif.height, data, _AVIF_BYTES_PER_PIXEL, avif.orientation)
+
+
+def _open_heic(data: bytes) -> ImageHeader:
+    heic = read_heic(data)
+    return ImageHeader("HEIC", heic.width, heic.height, data, _HEIC_BYTES_PER_PIXEL)
 
 
 def _open_tiff(data: bytes) -> ImageHeader:
@@ -352,5 +360,6 @@ _READERS: dict[str, Callable[[bytes], ImageHeader]] = {
     "BMP": _open_bmp,
     "GIF": _open_gif,
     "AVIF": _open_avif,
+    "HEIC": _open_heic,
     "TIFF": _open_tiff,
 }

@@ -26,6 +26,7 @@ from PIL.ImageFile import ImageFile
 
 from app.detection.avif import decode_avif
 from app.detection.bmp import read_bmp_header, without_run_lengths
+from app.detection.heic import decode_heic
 from app.detection.image_headers import ImageHeader, read_image_header
 from app.detection.png_rows import check_rows, check_stream
 from app.detection.shown import Shown
@@ -63,6 +64,7 @@ _OPENERS: dict[str, type[ImageFile]] = {
     "GIF": GifImagePlugin.GifImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
 }
+_OTHER_DECODERS = {"AVIF": decode_avif, "HEIC": decode_heic}
 
 # The exceptions that Pillow's decoders normally raise for damaged files.
 _USUAL_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
@@ -247,8 +249,8 @@ def _decode(container: ImageHeader, background: int) -> Image.Image:
         # Pillow's own inflating and unfiltering, without its reader of chunks: a third of the time for a small image.
         image = _inflate(container)
         return image if container.plain_mode == "L" else _flatten(image, background)
-    if container.format == "AVIF":
-        return _flatten(decode_avif(container.pixels, (container.width, container.height)), background)
+    if container.format in _OTHER_DECODERS:
+        return _flatten(decode_in_colors(container), background)
     image = open_pixels(container)
     if container.transparent_color:
         return _without_transparent_color(image, open_pixels(container), container.transparent_color, background)
@@ -268,8 +270,8 @@ def decode_in_colors(container: ImageHeader) -> Image.Image:
     """
     if container.plain_mode:
         return _inflate(container)
-    if container.format == "AVIF":
-        return decode_avif(container.pixels, (container.width, container.height))
+    if container.format in _OTHER_DECODERS:
+        return _OTHER_DECODERS[container.format](container.pixels, (container.width, container.height))
     image = open_pixels(container, reduced=False)
     image.load()
     return image

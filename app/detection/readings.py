@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import GifImagePlugin, Image, WebPImagePlugin
 
 from app.detection.avif import avif_frames
+from app.detection.heic import heic_thumbnails
 from app.detection.image_headers import ImageHeader
 from app.detection.images import (
     PIXELS_FOR_EACH,
@@ -136,6 +137,8 @@ def _grays(data: bytes, container: ImageHeader, max_pixels: int) -> Iterator[Ima
         yield from _further_frames(container)
     elif container.format == "AVIF" and b"moov" in data:
         yield from _avif_frames(data)
+    elif container.format == "HEIC":
+        yield from map(_on_white, heic_thumbnails(data))
     if container.frame not in (None, (0, 0, *image.size)):
         frame = _without_transparency(image).crop(container.frame)
         yield frame
@@ -163,7 +166,7 @@ def _further_frames(container: ImageHeader) -> Iterator[Image.Image]:
             return
         if image.size != (container.width, container.height):
             raise UndecodableImage("A frame of the animation is larger than its canvas.")
-        yield _on_background(image, 255, "L") if image.has_transparency_data else image.convert("L")
+        yield _on_white(image)
     raise _too_many_frames()
 
 
@@ -171,7 +174,7 @@ def _avif_frames(data: bytes) -> Iterator[Image.Image]:
     for number, image in enumerate(avif_frames(data, _MOST_FRAMES)):
         if number > _MOST_FRAMES:  # the still image is none of them
             raise _too_many_frames()
-        yield _on_background(image, 255, "L") if image.has_transparency_data else image.convert("L")
+        yield _on_white(image)
 
 
 def _apng_frames(data: bytes, container: ImageHeader, max_pixels: int) -> Iterator[Image.Image]:
@@ -227,6 +230,10 @@ def _without_transparency(image: Image.Image) -> Image.Image:
 def _is_opaque(image: Image.Image) -> bool:
     """Whether an alpha channel hides nothing, as in most files that have one."""
     return image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema()[0] == 255
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    return _on_background(image, 255, "L") if image.has_transparency_data else image.convert("L")
 
 
 def _on_background(image: Image.Image, level: int, mode: str) -> Image.Image:

@@ -85,6 +85,24 @@ def test_a_file_with_any_byte_changed_is_refused_or_judged(name: str) -> None:
             assert status_of(broken, 1_000_000) in CLOSED_LIST
 
 
+def test_hostile_heics_are_refused_or_judged(tiny_artifact: Path) -> None:
+    pytest.importorskip("pillow_heif", reason="the extra `heic` is not installed")
+    from testing.heic_files import coded, encoded_heic, heic
+
+    data = encoded_heic(Image.new("RGB", (64, 64), "white"))
+    sizes = [(0, 0), (2**32 - 1, 2**32 - 1), (65_536, 1), (8, 8), (5000, 5000)]
+    broken = [data[:end] for end in range(12, len(data), 37)]
+    broken += [data[:at] + bytes((data[at] ^ 0xFF,)) + data[at + 1 :] for at in range(12, len(data), 5)]
+    broken += [heic([coded(Image.new("L", (64, 64)), size)]) for size in sizes]
+    app = create_app(Settings(artifact=tiny_artifact, formats=("PNG", "HEIC"), log_level="error"))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert answer(client, data) == 200
+        statuses = [answer(client, one) for one in broken]
+        assert answer(client, data) == 200
+    assert set(statuses[-5:]) == {413, 422}
+    assert set(statuses) <= {200, 413, 415, 422}
+
+
 @pytest.mark.parametrize("name", make.small_files())
 def test_the_data_of_one_format_under_the_name_of_another(client: TestClient, name: str) -> None:
     data = make.small_files()[name]

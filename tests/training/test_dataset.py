@@ -140,6 +140,22 @@ def test_linked_folders_are_followed_once_and_optional_formats_are_read(folder, 
     assert description["duplicates"] == 0
 
 
+def test_heics_are_read_with_their_extra_and_named_without(folder, monkeypatch):
+    pytest.importorskip("pillow_heif", reason="the extra `heic` is not installed")
+    from testing.heic_files import encoded_heic
+
+    (folder / "photo.heic").write_bytes(encoded_heic(Image.new("RGB", (64, 64), "white")))
+    lines = []
+    description = folder_dataset(folder, 0, 0.05, tell=lines.append).description
+    assert sum(description[part] for part in PARTS) == 81
+    monkeypatch.setattr("app.detection.heic.is_heic_installed", lambda: False)
+    description = folder_dataset(folder, 0, 0.05, tell=lines.append).description
+    assert sum(description[part] for part in PARTS) == 80
+    assert (
+        "Skipped photo.heic: HEIC takes pillow-heif, which is not installed (pip install 'imagegate[heic]')." in lines
+    )
+
+
 def test_equal_files_count_once(folder):
     shutil.copy(folder / "part 0" / "deep" / "0.png", folder / "copy.png")
     description = folder_dataset(folder, 0, 0.05).description
