@@ -104,6 +104,7 @@ def _picture(data: bytes) -> Any:
 
 
 def _pixels(image: Any) -> Image.Image:
+    image.load()  # its size is what the file announces until then, for which Pillow would allocate half a gigabyte
     pixels = Image.frombytes(image.mode, image.size, image.data, "raw", image.mode, image.stride)
     return pixels.convert("RGBA") if image.mode == "RGBa" else pixels
 

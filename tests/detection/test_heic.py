@@ -337,6 +337,12 @@ def test_a_file_of_too_many_thumbnails_is_refused() -> None:
         readings(heic(parts, references))
 
 
+def test_a_thumbnail_that_announces_a_larger_cut_is_read_as_it_is_decoded() -> None:
+    """Pillow made half a gigabyte for what this one announces."""
+    parts = [coded(PLAIN), with_property(coded(DARK), clap(2**22, 32, (-32, 2), (-32, 2)))]
+    assert min(readings(heic(parts, [(b"thmb", 2, (1,))]))) < 0.05
+
+
 def test_a_thumbnail_that_cannot_be_decoded_is_refused() -> None:
     with pytest.raises(UndecodableImage, match="where some decoders read it"):
         readings(heic([coded(PLAIN), coded(PLAIN, (32, 32))], [(b"thmb", 2, (1,))]))
