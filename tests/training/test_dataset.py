@@ -9,7 +9,7 @@ from PIL import Image
 from app.detection.images import Preprocessing, decode_image
 from app.settings import Settings
 from training.data.circles import draw_circles, random_circles
-from training.data.dataset import MAX_FILE_BYTES, circle_dataset, decode, fingerprint, read
+from training.data.dataset import MAX_FILE_BYTES, circle_dataset, decode, fingerprint, own_size, read
 from training.data.folder import decode_folder, folder_dataset
 from training.errors import TrainingError
 
@@ -138,6 +138,12 @@ def test_linked_folders_are_followed_once_and_optional_formats_are_read(folder, 
     description = folder_dataset(folder, 0, 0.05).description
     assert sum(description[part] for part in PARTS) == 81
     assert description["duplicates"] == 0
+
+
+def test_a_folder_of_tiffs_of_one_size_has_that_size(tmp_path):
+    for number in range(80):
+        save_image(tmp_path / f"{number}.tiff", number, (100, 100))
+    assert own_size(folder_dataset(tmp_path, 0, 0.05).train.originals) == (100, 100)
 
 
 def test_heics_are_read_with_their_extra_and_named_without(folder, monkeypatch):

@@ -83,7 +83,7 @@ def read(original: Original) -> bytes:
 
 def shown_by(original: Original) -> Shown:
     """What the header of a file says of how it was sent."""
-    return open_image(read(original), MAX_IMAGE_PIXELS).shown
+    return open_image(read(original), MAX_IMAGE_PIXELS, FORMATS).shown
 
 
 def own_size(originals: Sequence[Original]) -> Size | None:
