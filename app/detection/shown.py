@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_LOSSY_FORMATS = frozenset({"JPEG", "WEBP", "HEIC"})
+_LOSSY_FORMATS = frozenset({"JPEG", "WEBP", "AVIF", "HEIC"})
 # The smaller side at which a class begins: what is smaller was resized by the client or nearly so, and between the
 # second and the first the filter that brings it to 28 pixels still leaves traces of its own.
 LARGE_SIDE, MEDIUM_SIDE = 90, 48

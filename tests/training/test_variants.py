@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from app.detection.images import Preprocessing, decode_image, open_image
-from app.detection.shown import LOSSLESS_LARGE, LOSSLESS_OWN, Shown, class_of
+from app.detection.shown import LOSSLESS_LARGE, LOSSLESS_OWN, LOSSY_LARGE, Shown, class_of
 from training.data import sending
 from training.data.circles import draw_circles, random_circles
 from training.data.dataset import decode_variants
@@ -126,4 +126,5 @@ def test_files_of_the_training_images_size_are_a_class_of_their_own():
     assert (by_name["light"], by_name["light-resized"]) == (LOSSLESS_OWN, LOSSLESS_LARGE)
     assert len(one_size.variants) == len(permitted.variants) + 1
     assert class_of(Shown("PNG", 100, 100), (100, 100)) == LOSSLESS_OWN
-    assert class_of(Shown("JPEG", 100, 100), (100, 100)) != LOSSLESS_OWN
+    for lossy in ("JPEG", "WEBP", "AVIF", "HEIC"):
+        assert class_of(Shown(lossy, 100, 100), (100, 100)) == LOSSY_LARGE
