@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from app.detection.images import Preprocessing
+from benchmarks.detection import fetched, folders
 from training.data.circles import Canvas, Circle, random_circles
 from training.data.copies import find_scenes, nearest
 from training.data.dataset import decode
@@ -34,12 +35,17 @@ def jpeg(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def digit_shots(generator: np.random.Generator, rows: NDArray[np.int64], shots: int) -> Images:
-    """Shots of written digits: moved by 1% of the side, turned by 1 degree, in another light, with noise."""
-    digits, files = load_digits().images, []
-    for row in np.repeat(rows, shots):
-        picture = Image.fromarray((255 - digits[row] * 255 / 16).astype(np.uint8))
-        picture = picture.resize((84, 84), Image.Resampling.BICUBIC)
+def written(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """(n, 8, 8) written digits, dark on white."""
+    found: NDArray[np.uint8] = (255 - load_digits().images[rows] * 255 / 16).astype(np.uint8)
+    return found
+
+
+def taken(generator: np.random.Generator, pictures: NDArray[np.uint8], shots: int) -> Images:
+    """Shots of pictures on white: moved by 1% of the side, turned by 1 degree, in another light, with noise."""
+    files = []
+    for levels in np.repeat(pictures, shots, axis=0):
+        picture = Image.fromarray(levels).resize((84, 84), Image.Resampling.BICUBIC)
         shift = tuple((generator.uniform(-0.01, 0.01, 2) * 84).tolist())
         turned = picture.rotate(generator.uniform(-1, 1), Image.Resampling.BICUBIC, translate=shift, fillcolor=255)
         levels = np.asarray(turned) * generator.uniform(0.98, 1.0) + generator.normal(0, 3, (84, 84))
@@ -95,10 +101,13 @@ def row(name: str, images: Images, shots: int, ordered: bool, new: Images | None
 def report() -> str:
     generator = np.random.default_rng(0)
     order = generator.permutation(len(load_digits().images))
-    digits = digit_shots(generator, order[:SCENES], SHOTS)
-    new_digits = digit_shots(generator, order[SCENES : SCENES + NEW], 1)
+    digits = taken(generator, written(order[:SCENES]), SHOTS)
+    new_digits = taken(generator, written(order[SCENES : SCENES + NEW]), 1)
+    clothes = 255 - fetched.fashion_mnist()[0][: SCENES + NEW]
+    burst_clothes, new_clothes = taken(generator, clothes[:SCENES], SHOTS), taken(generator, clothes[SCENES:], 1)
+    pages = decode(sorted(folders.pages().normal.iterdir()), Preprocessing())
     circles, new_circles = circle_frames(generator, SCENES, SHOTS), circle_frames(generator, NEW, 1)
-    single_digits, single_circles = digit_shots(generator, order[:NEW], 1), circle_frames(generator, NEW, 1)
+    single_digits, single_circles = taken(generator, written(order[:NEW]), 1), circle_frames(generator, NEW, 1)
     rates = " / ".join(f"{rate:.0%}" for rate in RATES)
     lines = [
         "# Near-copies: what they do to the promise",
@@ -110,10 +119,14 @@ def report() -> str:
         "|---|" + "---:|" * 7,
         row("digits in bursts, names in order", digits, SHOTS, True, new_digits),
         row("digits in bursts, names at random", digits, SHOTS, False, new_digits),
+        row("clothes in bursts, names in order", burst_clothes, SHOTS, True, new_clothes),
+        row("clothes in bursts, names at random", burst_clothes, SHOTS, False, new_clothes),
         row("circles as video, names in order", circles, SHOTS, True, new_circles),
         row("circles as video, names at random", circles, SHOTS, False, new_circles),
         row("distinct digits", single_digits, 1, True, None),
         row("distinct circles", single_circles, 1, True, None),
+        row("distinct clothes", new_clothes, 1, True, None),
+        row("distinct pages of a manual", pages, 1, True, None),
     ]
     return "\n".join(lines) + "\n"
 
