@@ -2,8 +2,9 @@
 
     python -m benchmarks.serving.soak [--seconds 1200] [--artifact model_artifacts/circles] [--clients 4]
 
-Counts answers by status, and samples memory and file descriptors of the server. Fails when an answer is a 5xx, or when
-memory or descriptors grow after the first fifth of the run. Writes benchmarks/results/soak.json.
+It keeps images, asks a candidate besides, and forwards a third of the requests to a classifier. Counts answers by
+status, and samples memory and file descriptors of the server. Fails when an answer is a 5xx, or when memory or
+descriptors grow after the first fifth of the run. Writes benchmarks/results/soak.json.
 """
 
 import argparse
@@ -12,18 +13,25 @@ import collections
 import json
 import random
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import httpx2
 from PIL import Image
 
+from benchmarks.serving.gate import circle, free_port, running_classifier
 from testing import hostile_files as make
 from testing.artifacts import DEFAULT_ARTIFACT
 from testing.servers import Server
 
 RESULTS = Path(__file__).parents[1] / "results" / "soak.json"
 SAMPLES = 60
+# Of the requests, what goes through the gate to a classifier.
+FORWARDED = 1 / 3
+_PATHS = ("/v1/predict", "/v1/gate/predict")
+# So little that old images are let go all the time.
+KEPT_BYTES = 20 * make.MIB
 # The contract: a run of hostile files leaves less than this behind.
 GROWTH_BYTES = 150 * make.MIB
 _LARGE = (
@@ -48,6 +56,7 @@ def mix() -> list[tuple[int, str, bytes]]:
     files += [(4, "photograph", photograph)]
     files += [(3, "broken", data[: len(data) * part // 5]) for data in small.values() for part in (1, 2, 4)]
     files += [(3, "no image", data) for data in (b"", b"hello", bytes(100_000), b"%PDF-1.7" + bytes(5000))]
+    files += [(10, "circle", circle())]
     files += [(10, "small", make.save(Image.new("L", (28, 28), 255), "PNG"))]
     return files + [(1, "hostile", make.LARGE[name]()) for name in _LARGE]
 
@@ -66,8 +75,10 @@ async def soak(server: Server, seconds: float, clients: int) -> dict[str, object
                 _, kind, data = chance.choices(files, weights)[0]
                 started = time.monotonic()
                 body = {"content": data} if chance.random() < 0.5 else {"files": {"file": ("image", data)}}
+                forwarded = chance.random() < FORWARDED
+                kind = f"{kind}, forwarded" if forwarded else kind
                 try:
-                    outcome = str((await http.post("/v1/predict", **body)).status_code)
+                    outcome = str((await http.post(_PATHS[forwarded], **body)).status_code)
                 except httpx2.TransportError as error:
                     outcome = f"{type(error).__name__}"
                 slowest[kind] = max(slowest.get(kind, 0), time.monotonic() - started)
@@ -117,6 +128,7 @@ def print_report(report: dict[str, object]) -> None:
     answers, samples = report["answers"], report["samples"]
     assert isinstance(answers, dict)
     assert isinstance(samples, list)
+    assert isinstance(report["kept_bytes"], int)
     by_status: collections.Counter[str] = collections.Counter()
     for answer, count in answers.items():
         by_status[answer.split()[-1]] += count
@@ -125,6 +137,7 @@ def print_report(report: dict[str, object]) -> None:
     shown = [samples[len(samples) * part // 5] for part in range(5)] + [samples[-1]]
     print("memory, MiB:", [one["resident_bytes"] // make.MIB for one in shown], "over time, the last one at rest")
     print("descriptors:", [one["descriptors"] for one in shown])
+    print(f"kept images at the end, MiB: {report['kept_bytes'] / make.MIB:.1f}")
 
 
 def main() -> int:
@@ -133,9 +146,15 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--artifact", type=Path, default=DEFAULT_ARTIFACT)
     arguments = parser.parse_args()
-    with Server(artifact=arguments.artifact) as server:
-        server.url  # noqa: B018  waits until it listens
-        report = asyncio.run(soak(server, arguments.seconds, arguments.clients))
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder, running_classifier(port) as classifier:
+        kept = {"keep_folder": folder, "keep_sample": 0.1, "keep_bytes": KEPT_BYTES}
+        with Server(
+            artifact=arguments.artifact, candidate=arguments.artifact, classifier_url=classifier, **kept
+        ) as server:
+            server.url  # noqa: B018  waits until it listens
+            report = asyncio.run(soak(server, arguments.seconds, arguments.clients))
+        report["kept_bytes"] = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
     found = faults(report)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({**report, "faults": found}, indent=1) + "\n")
