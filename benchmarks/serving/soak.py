@@ -20,9 +20,10 @@ from pathlib import Path
 import httpx2
 from PIL import Image
 
-from benchmarks.serving.gate import circle, free_port, running_classifier
+from benchmarks.serving.gate import free_port, running_classifier
 from testing import hostile_files as make
 from testing.artifacts import DEFAULT_ARTIFACT
+from testing.paths import ROOT
 from testing.servers import Server
 
 RESULTS = Path(__file__).parents[1] / "results" / "soak.json"
@@ -56,7 +57,7 @@ def mix() -> list[tuple[int, str, bytes]]:
     files += [(4, "photograph", photograph)]
     files += [(3, "broken", data[: len(data) * part // 5]) for data in small.values() for part in (1, 2, 4)]
     files += [(3, "no image", data) for data in (b"", b"hello", bytes(100_000), b"%PDF-1.7" + bytes(5000))]
-    files += [(10, "circle", circle())]
+    files += [(10, "circle", (ROOT / "docs" / "circle.png").read_bytes())]
     files += [(10, "small", make.save(Image.new("L", (28, 28), 255), "PNG"))]
     return files + [(1, "hostile", make.LARGE[name]()) for name in _LARGE]
 
