@@ -1,7 +1,8 @@
 """`python -m benchmarks.detection.regions [ARTIFACT]`: what is refused of circles by their radius, in every kind.
 
 The promise is about all circles together; those that nearly touch the edge of the picture are one in ninety, and could
-be refused often without breaking it. Prints the table for an artifact, by default the committed one.
+be refused often without breaking it. Prints the table for an artifact; that of the committed one is kept in
+benchmarks/detection/regions.md.
 """
 
 import sys
@@ -20,6 +21,7 @@ from training.data.variants import parse_variants
 from training.fitting.calibrate import run_in_batches
 from training.fitting.evaluate import wilson_interval
 
+RESULTS = Path(__file__).with_suffix(".md")
 RANGES = ((0.03, 0.05), (0.05, 0.4), (0.4, 0.45), (0.45, 0.465), (0.465, 0.47))
 CIRCLES = 300
 SEED = 777
@@ -50,13 +52,23 @@ def row(detector: Detector, least: float, most: float) -> str:
     )
 
 
-def main(artifact: Path) -> None:
+def report(artifact: Path) -> str:
     detector = Detector(load_artifact(artifact))
-    print(f"{artifact.name} {detector.artifact.version}; {CIRCLES} circles in each range and kind\n")
-    print("| radius | refused as originals | mean of all kinds | worst kind (95% interval) |\n|---|---:|---:|---|")
-    for least, most in RANGES:
-        print(row(detector, least, most), flush=True)
+    lines = [
+        "# What is refused of circles, by their radius",
+        "",
+        f"Written by `python -m benchmarks.detection.regions`: the artifact {artifact.name}, "
+        f"{detector.artifact.version}; {CIRCLES} circles in each range and kind of sending; 1% is promised.",
+        "",
+        "| radius | refused as originals | mean of all kinds | worst kind (95% interval) |",
+        "|---|---:|---:|---|",
+        *(row(detector, least, most) for least, most in RANGES),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_ARTIFACT)
+    text = report(Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_ARTIFACT)
+    print(text)
+    if len(sys.argv) == 1:
+        RESULTS.write_text(text)
