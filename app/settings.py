@@ -1,11 +1,11 @@
 """Settings from GATE_* environment variables: typed, frozen, and checked before anything starts."""
 
 import difflib
+import importlib
 import os
 import re
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -239,8 +239,12 @@ class Settings(BaseSettings):
 
 
 def is_heic_installed() -> bool:
-    """Whether the extra `heic` is there."""
-    return find_spec("pillow_heif") is not None
+    """Whether the extra `heic` is there, and can be loaded."""
+    try:
+        importlib.import_module("pillow_heif")
+    except ImportError:
+        return False
+    return True
 
 
 def usable_cores() -> int:

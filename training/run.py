@@ -41,7 +41,7 @@ from training.report.samples import choose_samples, write_samples
 from training.report.write import write_report
 from training.trials import Gate, Tried, file_classes, send, try_gate
 
-# One scene in eight of the training images is held out from fitting the network, and used to scale the views.
+# Of one scene in eight of the training images one is held out from fitting the network, and used to scale the views.
 _HELD_OUT_EVERY = 8
 _LIBRARIES = ("matplotlib", "numpy", "onnx", "onnxruntime", "onnxscript", "pillow", "safetensors", "torch")
 
@@ -120,20 +120,31 @@ def _fit(plan: Plan, dataset: Dataset) -> tuple[ScoredAutoencoder, list[float]]:
     autoencoder = build(_architecture(plan), plan.seed)
     if plan.score == "loss":
         return ScoredAutoencoder(autoencoder, LossScore()), fit(autoencoder, _flat(images), plan.fit, plan.seed)
-    held_out = _held_out(dataset.train)
+    fitted, held_out = divided(dataset.train)
     normalisation = fit_normalisation(images[0])
-    seen = normalised(normalisation, _flat(images[:, ~held_out]))
+    seen = normalised(normalisation, _flat(images[:, fitted]))
     epoch_losses = fit(autoencoder, seen, plan.fit, plan.seed)
     shown = [variant.shown for variant in variants]
-    views = fit_views(autoencoder, images[:, ~held_out], images[:, held_out], plan.seed, normalisation, shown)
+    views = fit_views(autoencoder, images[:, fitted], images[:, held_out], plan.seed, normalisation, shown)
+    if not all(buffer.isfinite().all() for buffer in (views.typical, views.spread)):
+        raise TrainingError("The training images differ too little: at 28x28 pixels nearly all are the same picture.")
     return ScoredAutoencoder(autoencoder, views), epoch_losses
 
 
-def _held_out(part: Part) -> NDArray[np.bool_]:
-    """(n,) whole scenes, so that no near-copy of a held-out image is fitted."""
+def divided(part: Part) -> tuple[list[int], list[int]]:
+    """The rows that are fitted, and those that are held out: one image of each eighth scene, whose other images are
+    left out, since a near-copy of a held-out image must not be fitted, and a scene counts once.
+
+    Raises:
+        TrainingError: There are too few to hold any out.
+    """
     scenes = part.scenes or tuple(range(len(part.images)))
-    numbers = {scene: number for number, scene in enumerate(dict.fromkeys(scenes))}
-    return np.array([numbers[scene] % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1 for scene in scenes])
+    first = {scene: row for row, scene in reversed(list(enumerate(scenes)))}
+    order = list(dict.fromkeys(scenes))
+    chosen = set(order[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY])
+    if len(order) < 2 * _HELD_OUT_EVERY:
+        raise TrainingError(f"{len(order)} images to fit are too few; it takes {2 * _HELD_OUT_EVERY}.")
+    return [row for row, scene in enumerate(scenes) if scene not in chosen], sorted(first[scene] for scene in chosen)
 
 
 def _flat(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from app.detection.boxes import read_boxes
 from app.detection.heic_items import Items, read_items
 from app.errors import UndecodableImage, UnsupportedFormat
 from app.settings import HEIC_IS_MISSING, is_heic_installed
@@ -85,8 +84,8 @@ def heic_thumbnails(data: bytes) -> Iterator[Image.Image]:
         UndecodableImage: A reader may show yet another picture, or there are too many thumbnails.
         Exception: Whatever `decode_heic` raises, or RuntimeError.
     """
-    if not read_heic(data).is_alone or any(box.kind == b"moov" for box in read_boxes(data)):
-        raise UndecodableImage("The HEIC file holds several images or an animation; readers differ in what they show.")
+    if not read_heic(data).is_alone:
+        raise UndecodableImage("The HEIC file holds several images; readers differ in what they show.")
     picture = _picture(data)
     count = len(picture.info["thumbnails"])
     if count > _MAX_THUMBNAILS:
@@ -135,6 +134,9 @@ def _check_attached(items: Items, sizes: dict[int, tuple[int, int]]) -> set[int]
     for one in references:
         if any(_area(sizes, one.source) > _area(sizes, target) for target in one.targets):
             raise UndecodableImage("The HEIC file has a thumbnail or a mask that is larger than its picture.")
+    thumbnails = {one.source for one in references if one.kind == b"thmb"}
+    if sum(_area(sizes, thumbnail) for thumbnail in thumbnails) > _area(sizes, items.picture):
+        raise UndecodableImage("The HEIC file's thumbnails have more pixels in all than its picture.")
     return attached
 
 

@@ -6,11 +6,13 @@ Every loop is bounded by the bytes of the list, of which there are few, or by wh
 import struct
 from dataclasses import dataclass
 
-from app.detection.boxes import read_boxes
+from app.detection.boxes import Box, read_boxes
 from app.errors import UndecodableImage
 
 # A camera's list takes some KiB, most of it colour profiles.
 _MAX_LIST_BYTES = 2**20
+# What may stand at the top level: the last two are what Samsung's cameras write behind the picture.
+_AT_TOP = frozenset((b"ftyp", b"meta", b"mdat", b"free", b"skip", b"wide", b"uuid", b"sefd", b"mpvd"))
 # libheif reads no more either.
 _MAX_ITEMS, _MAX_EXTENTS = 1000, 32
 
@@ -50,9 +52,9 @@ def read_items(data: bytes) -> Items:
         UndecodableImage: It is damaged or too long, or items lie outside of the file, or several on the same bytes.
         struct.error, IndexError: It ends early.
     """
-    found = next((box for box in read_boxes(data) if box.kind == b"meta"), None)
-    if found is None or found.end - found.start > _MAX_LIST_BYTES:
-        raise UndecodableImage("The HEIC file has no list of its pictures, or one longer than any camera writes.")
+    found = _the_list(data)
+    if found.end - found.start > _MAX_LIST_BYTES:
+        raise UndecodableImage("The HEIC file's list of pictures is longer than any camera writes.")
     boxes = _contents(data[found.start : found.end], 4)
     parts = dict(boxes)
     if len(parts) < len(boxes) or not parts.keys() >= {b"pitm", b"iinf", b"iloc", b"iprp"}:
@@ -62,6 +64,18 @@ def read_items(data: bytes) -> Items:
     (picture,) = struct.unpack_from(">I" if parts[b"pitm"][0] else ">H", parts[b"pitm"], 4)
     references = _read_references(parts[b"iref"]) if b"iref" in parts else []
     return Items(picture, kinds, hidden, references, _read_properties(parts[b"iprp"]))
+
+
+def _the_list(data: bytes) -> Box:
+    """The one list of the file. Of two, libheif would take the other one, and an animation's it reads at any length."""
+    boxes = list(read_boxes(data))
+    kinds = [box.kind for box in boxes]
+    if unknown := next((kind for kind in kinds if kind not in _AT_TOP), None):
+        name = unknown.decode("latin-1")
+        raise UndecodableImage(f"The HEIC file holds an animation, or parts that photographs do not have: {name!r}.")
+    if kinds.count(b"meta") != 1 or kinds.count(b"ftyp") != 1:
+        raise UndecodableImage("The HEIC file has no list of its pictures, or more than one.")
+    return boxes[kinds.index(b"meta")]
 
 
 def _contents(data: bytes, start: int = 0) -> list[tuple[bytes, bytes]]:

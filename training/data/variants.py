@@ -108,7 +108,7 @@ def lossless(side: int) -> str:
 
 
 def lossy(side: int) -> str:
-    """The class of JPEG and WebP files with sides of so many pixels."""
+    """The class of compressed files (JPEG, WebP and the like) with sides of so many pixels."""
     return class_of(Shown("JPEG", side, side))
 
 

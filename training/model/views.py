@@ -1,7 +1,7 @@
 """The gate's own score: nine views of an image and its reconstruction, taken together so that the largest counts most.
 
-Each view is scaled on held-out normal images: 0 is the median, and 1 lies somewhat above the 99% quantile
-(`training.fitting.fit_views` says how far). The views are:
+Each view is scaled on held-out normal images: 0 is the median, and 1 lies about at the 99% quantile
+(`training.fitting.fit_scales` says how far). The views are:
 
 - redrawn badly: the squared errors and the structural dissimilarity, after a slight blur of both pictures;
 - unlike normal structure: how far the error lies from any way in which normal images are redrawn, given the latent;
@@ -303,7 +303,7 @@ class Views(Scorer):
 
 
 def _together(views: Tensor, from_below: Tensor) -> Tensor:
-    """(N, classes, views) -> (N, classes): the fourth root of the sum of the fourth powers, where any is above 0.
+    """(N, classes, views) -> (N, classes): the fourth root of the sum of the fourth powers, where any counts.
 
     Nearly the largest, which is what finds images that only one view tells apart; but two views that both are rather
     high count for more than either. Images that are low in all get the largest. All of it is counted from `from_below`
