@@ -22,6 +22,7 @@ from training.fitting.fit_reach import fit_reach
 from training.fitting.fit_scales import fit_scales
 from training.fitting.scaling import round_weights, rounded
 from training.model.autoencoders import Autoencoder
+from training.model.gaussians import NearestGaussian
 from training.model.gradients import Prototypes
 from training.model.normalise import Normalisation
 from training.model.scores import Redrawing, redraw
@@ -83,17 +84,15 @@ def fit_views(
         views = Views(fitted.latents.shape[1], classes=len(rows)).eval()
     own, other = _fit_measures(views, fitted, others, seed)
     with torch.no_grad():
-        (features, hidden), (other_features, other_hidden) = (views.features(*part) for part in (own, other))
-        nearest = fit_gaussians(_by_variant(features, len(train)), _by_variant(other_features, len(train)), rows)
-        values = _by_latent(views, fitted, own, _in_own_class(nearest(features), rows, len(train)))
-        other_values = _by_latent(views, others, other, _in_own_class(nearest(other_features), rows, len(train)))
-    count, others_count = train.shape[1], held_out.shape[1]
-    with torch.no_grad():
-        covered = is_covered(views, _first(fitted, count), _first(others, others_count))
-    reach = fit_reach(hidden, values, other_hidden, other_values, seed) if covered else views.reach
+        features, other_features = (_by_variant(views.features(*part)[0], len(train)) for part in (own, other))
+        nearest = fit_gaussians(features, other_features, rows)
+        covered = is_covered(views, _first(fitted, train.shape[1]), _first(others, held_out.shape[1]))
+    if covered:
+        both = (_by_latent(views, nearest, *part, rows) for part in ((fitted, own), (others, other)))
+        views.reach = fit_reach(*next(both), *next(both), seed)
     with torch.no_grad():
         outlines, pictures = _fit_prototypes(views, fitted, seed)
-        parts = {"nearest": nearest, "outlines": outlines, "pictures": pictures, "reach": reach}
+        parts = {"nearest": nearest, "outlines": outlines, "pictures": pictures}
         complete = _assembled(views, {**parts, "normalisation": normalisation})
         faintness = torch.cat([_by_variant(-part[1][:, 3], len(train)) for part in (own, other)], dim=1)
         fit_scales(complete, others, faintness, rows, len(fitted.images), covered)
@@ -139,18 +138,32 @@ def _by_variant(values: Tensor, variants: int) -> Tensor:
     return values.reshape(variants, -1, *values.shape[1:])
 
 
-def _by_latent(views: Views, redrawing: Redrawing, measured: Known, structure: Tensor) -> Tensor:
-    """(N, 3), the views that are judged by latent, before anything is subtracted; `structure` (N, 1) is one of them."""
+@torch.no_grad()
+def _by_latent(
+    views: Views, nearest: NearestGaussian, redrawing: Redrawing, known: Known, rows: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor]:
+    """What the latents are known by (N, hidden), and the views that are judged by them (N, 3), nothing subtracted yet.
+
+    Args:
+        views: Their features are fitted.
+        nearest: Fitted.
+        redrawing: N images, variant after variant.
+        known: Of the same.
+        rows: The variants of each class.
+    """
+    features, hidden = views.features(*known)
+    structure = _in_own_class(nearest(features), rows)
     chunks = torch.split(redrawing.images, _CHUNK)
     levels = torch.cat([(views.levels(chunk) + LEAST_LEVELS).log() for chunk in chunks])
-    return torch.cat([views.redrawn(measured[1]), structure, levels], dim=1)
+    return hidden, torch.cat([views.redrawn(known[1]), structure, levels], dim=1)
 
 
-def _in_own_class(distances: Tensor, rows: Sequence[Sequence[int]], variants: int) -> Tensor:
+def _in_own_class(distances: Tensor, rows: Sequence[Sequence[int]]) -> Tensor:
     """Distances (variants * n, classes) of images, variant after variant -> (variants * n, 1), as each is judged.
 
     A variant that counts in several classes is taken as the first of them.
     """
+    variants = 1 + max(max(mine) for mine in rows)
     classes = [next(number for number, mine in enumerate(rows) if variant in mine) for variant in range(variants)]
     columns = torch.tensor(classes).repeat_interleave(len(distances) // variants)
     return distances.gather(1, columns[:, None])
@@ -159,10 +172,8 @@ def _in_own_class(distances: Tensor, rows: Sequence[Sequence[int]], variants: in
 def _fit_prototypes(views: Views, redrawing: Redrawing, seed: int) -> tuple[Prototypes, Prototypes]:
     """Typical outlines and typical pictures, from some of N redrawn images."""
     some = slice(None, None, 1 + len(redrawing.images) // _MOST_ROWS)
-    images, reconstructions, losses = (
-        part[some] for part in (redrawing.images, redrawing.reconstructions, redrawing.losses)
-    )
-    chunks = list(zip(*(torch.split(part, 512) for part in (images, reconstructions, losses)), strict=True))
+    needed = redrawing.images, redrawing.reconstructions, redrawing.losses
+    chunks = list(zip(*(torch.split(part[some], 512) for part in needed), strict=True))
     outlines = torch.cat([views.histograms(chunk[0]) for chunk in chunks])
     pictures = torch.cat([views.measurements(*chunk).pictures for chunk in chunks])
     return _typical(outlines, MOST_OUTLINES, seed), _typical(pictures, MOST_PICTURES, seed)
