@@ -26,7 +26,7 @@ PREFIX = "GATE_"
 ACCEPTED_FORMATS = ("PNG", "JPEG", "WebP", "BMP", "GIF")
 # Decoded if the operator asks for them: their containers and decoders are larger, and less is known to go wrong there.
 OPTIONAL_FORMATS = ("AVIF", "TIFF", "HEIC")
-HEIC_IS_MISSING = "HEIC takes pillow-heif, which is not installed (pip install 'imagegate[heic]')"
+HEIC_IS_MISSING = "HEIC takes pillow-heif, which is not installed or cannot be loaded (pip install 'imagegate[heic]')"
 _HERE = Path(__file__).resolve().parent
 # A checkout has it beside the code, an installed package within.
 _DEFAULT_ARTIFACT = next(

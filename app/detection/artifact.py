@@ -167,7 +167,7 @@ class Artifact:
         version: "sha256:" and the first 12 hex digits of the manifest's hash.
         graph: The ONNX graph: image (N, 1, 28, 28) -> reconstruction, loss, score, views (`Detector.run`).
         calibration: (variants, images) scores of held-out normal images, each row sorted.
-        view_calibration: (views, variants, at most 400) values of each view, each row sorted. Used for
+        view_calibration: (views, variants, some hundreds) values of each view, each row sorted. Used for
             `?explain=true` only; the verdict does not depend on it.
         samples: Images to show; none in artifacts that were trained before there were any.
         report: The report's files by name, `index.html` first of all; empty if there is none.

@@ -19,7 +19,7 @@ from training.model.scores import LossScore, ScoredAutoencoder, Scorer, Verdict,
 from training.model.views import Views
 
 # PyTorch and ONNX Runtime add float32 numbers in a different order, a few thousand per layer, and the whitening
-# amplifies the small differences. The most is seen in the view of outlines: 5e-4 in 10,000 circles.
+# amplifies the small differences. The most is seen in the view of outlines: 3e-4 in 10,000 circles.
 TOLERANCE = 1e-3
 # Smaller ones are not worth a node in the graph.
 _LARGE_TABLE = 1024
