@@ -14,6 +14,7 @@ from app.detection.detector import Detector
 from app.detection.images import decode_image
 from examples.digits.pictures import odd_pictures
 from training.data.circles import Circle, draw_circles
+from training.data.dataset import shown_by
 
 HERE = Path(__file__).parent
 ACCEPTED, REFUSED, INK = "#1f7a4d", "#b3261e", "#333333"
@@ -31,7 +32,7 @@ def main() -> None:
         panels[2].set_axis_off()
         for pair, content in ((panels[:2], circle), (panels[3:], (HERE / "duck.png").read_bytes())):
             image = decode_image(content, detector.artifact.preprocessing, max_pixels=10**6)
-            detection = detector.detect(image[np.newaxis])[0]
+            detection = detector.detect(image[np.newaxis], [shown_by(content)])[0]
             for axes, picture, title in zip(pair, (image, detection.reconstruction), ("sent", "redrawn"), strict=True):
                 axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
                 axes.set_title(title, color=INK)
@@ -43,7 +44,7 @@ def main() -> None:
             figure.text(
                 middle,
                 0.02,
-                f"score {detection.score:.2f}, threshold {detector.threshold:.2f}",
+                f"score {detection.score:.2f}, threshold {detection.threshold:.2f}",
                 ha="center",
                 color=INK,
                 fontsize=9,
