@@ -2,13 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from training.__main__ import main
 from training.data.dataset import Part, circle_dataset
 from training.errors import TrainingError
 from training.fitting.fit_scales import FROM_BELOW_OF_VARIED
-from training.fitting.fit_views import fit_views
+from training.fitting.fit_views import fit_normalisation, fit_views
 from training.model.autoencoders import build, describe
+from training.model.meanings import VIEWS
+from training.model.scores import ScoredAutoencoder, score_images
 from training.run import divided
+
+PAPER = [view.name for view in VIEWS].index("on_other_paper")
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +68,26 @@ def test_images_without_scenes_are_held_out_one_by_one():
 def test_too_few_images_are_refused_before_anything_is_fitted():
     with pytest.raises(TrainingError, match="7 images to fit are too few; it takes 16"):
         divided(part(range(7)))
+
+
+def test_paper_that_is_lighter_by_two_grey_levels_is_no_other_paper(autoencoder):
+    """Where all borders were equal to the last bit, a single level was: one normal image in 200 set the threshold."""
+    circles = (255 * circle_dataset(600, 0, 1, 1).train.images).round().astype(np.uint8)
+    normalisation = fit_normalisation(circles)
+    views = fit_views(autoencoder, circles[None, :-100], circles[None, -100:], 0, normalisation)
+    model = ScoredAutoencoder(autoencoder, views)
+    sent = torch.from_numpy(circles[:20]).float()[:, None] / 255
+    lighter, darker = (score_images(model, sent * share).views[:, 0, PAPER] for share in (253 / 255, 225 / 255))
+    assert (lighter < 0.5).all()
+    assert (darker > 1).all()
+
+
+def test_equal_images_end_in_words_rather_than_in_an_artifact(tmp_path, capsys):
+    folder = tmp_path / "blank"
+    folder.mkdir()
+    for width in range(28, 108):
+        Image.new("L", (width, 28), 255).save(folder / f"{width}.png")
+    arguments = ["--data", str(folder), "--output", str(tmp_path / "gate"), "--target-false-positive-rate", "0.05"]
+    assert main([*arguments, "--variants", "none", "--group-by", "none", "--epochs", "1"]) != 0
+    assert "differ too little: at 28x28 pixels nearly all are the same picture" in capsys.readouterr().err
+    assert not (tmp_path / "gate").exists()

@@ -16,6 +16,7 @@ from training.fitting.fit_views import fit_views
 from training.model.autoencoders import build
 from training.model.export import check_agreement, export_graph
 from training.model.gaussians import NearestGaussian
+from training.model.gradients import Prototypes
 from training.model.scores import ScoredAutoencoder, Verdict, score_images
 from training.model.views import VIEWS, Measurements, Views, _together
 from training.plan import FitSettings
@@ -90,6 +91,33 @@ def test_noise_is_another_kind_of_picture_and_ink_in_a_corner_an_unusual_level(f
     before, after = (view_of(scores_of(model, images), "unlike_normal_levels") for images in (normal[:20], corners))
     assert (after > 1).all()
     assert (before < 1).all()
+
+
+def test_a_filled_shape_is_unlike_any_normal_image_seen_as_a_whole(fitted):
+    model, normal = fitted
+    filled = np.ones((20, 28, 28))
+    filled[:, 8:20, 8:20] = 0.4
+    before, after = (view_of(scores_of(model, images), "unlike_any_normal_image") for images in (normal, filled))
+    assert (after > 2).all()
+    assert (before < 1).float().mean() > 0.9
+
+
+def test_the_blurred_picture_is_of_the_image_however_it_is_redrawn(fitted):
+    model, normal = fitted
+    images = torch.from_numpy(normal[:5])[:, None]
+    measure = model.scorer.measurements
+    found = [measure(images, redrawn, images.new_zeros(5)).pictures for redrawn in (images, 1 - images)]
+    for pictures in found:
+        torch.testing.assert_close(pictures, 2 * measure.halved(images)[:, 0], rtol=0, atol=1e-5)
+
+
+def test_the_distance_is_to_the_nearest_of_the_typical_vectors():
+    generator = torch.Generator().manual_seed(0)
+    vectors, features = (torch.randn((count, 12), generator=generator) + 5 for count in (7, 30))
+    prototypes = Prototypes(12, 7)
+    prototypes.set_vectors(vectors)
+    wanted = torch.cdist(features, vectors).amin(dim=1, keepdim=True).square()
+    torch.testing.assert_close(prototypes(features), wanted, rtol=0.01, atol=0.01)
 
 
 def test_faint_images_among_the_fitted_ones_are_faint_no_more_though_none_is_held_out(fitted, circles):
