@@ -80,6 +80,8 @@ def _print_result(artifact: "Artifact", plan: Plan) -> None:
     if plan.data and artifact.manifest.data["calibration"] < CALIBRATION_SHARE * FEW_SCENES:
         print(*rate_words(evaluation["at_rates"]), sep="\n")
     print(evaluation["power"]["words"])
+    if evaluation["other_decoders"]["words"]:
+        print(evaluation["other_decoders"]["words"])
     print(f"Serve it: GATE_ARTIFACT={plan.output} make run")
 
 

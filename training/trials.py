@@ -18,6 +18,7 @@ from training.data.folder import Named
 from training.data.variants import ALSO_DONE, ORIGINAL
 from training.fitting.calibrate import Calibration, FileClass, run_in_batches
 from training.fitting.evaluate import Limits, Scores, draw_families, evaluate, rate_of, score_sets, share_refused
+from training.fitting.other_decoders import describe_other_decoders
 from training.fitting.other_thresholds import Deciding, Trial, at_rates, deciding_files
 from training.fitting.power import DECISIVE, describe_power, made_images
 from training.fitting.regions import by_latent, by_radius, refused_by_region
@@ -104,6 +105,7 @@ def try_gate(plan: Plan, dataset: Dataset, gate: Gate, own: Named | None) -> Tri
     evaluation = evaluate(limits, normal, odd)
     evaluation["power"] = describe_power(_refused_shares(made, limits))
     evaluation["also_done"] = _also_done(gate, dataset, plan.seed + 2)
+    evaluation["other_decoders"] = _other_decoders(gate, dataset, limits)
     evaluation["at_rates"] = at_rates(gate.calibration, gate.promise, trial)
     evaluation["regions"] = _regions(gate, dataset.test, normal, limits)
     if own:
@@ -143,6 +145,13 @@ def _also_done(gate: Gate, dataset: Dataset, seed: int) -> dict[str, Any]:
         refused = share_refused(scores, gate.calibration.thresholds[variant.shown])
         rates[variant.name] = {"what": variant.description, "refused": round(refused, 4)}
     return rates
+
+
+def _other_decoders(gate: Gate, dataset: Dataset, limits: Limits) -> dict[str, Any]:
+    files = limits.files[ORIGINAL.name]
+    return describe_other_decoders(
+        gate.detector, dataset.test.originals, files, limits.thresholds, dataset.preprocessing
+    )
 
 
 def _regions(gate: Gate, part: Part, normal: Scores, limits: Limits) -> list[dict[str, Any]]:
