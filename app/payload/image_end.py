@@ -28,7 +28,11 @@ def check_image_end(data: bytes) -> None:
         return
     if not 0 <= end < len(data):
         raise UndecodableImage("The image has no end, or announces another length than it has.")
-    raise MalformedRequest(f"{len(data) - end} bytes stand behind the image's end.")
+    behind = len(data) - end
+    raise MalformedRequest(
+        f"{behind:,} {'byte stands' if behind == 1 else 'bytes stand'} behind the image's end, where motion photos, gain "
+        "maps and notes of cameras are; the gate's setting GATE_FORWARD=judged leaves them out."
+    )
 
 
 def _end(data: bytes) -> int | None:
