@@ -30,8 +30,8 @@ def check_image_end(data: bytes) -> None:
         raise UndecodableImage("The image has no end, or announces another length than it has.")
     behind = len(data) - end
     raise MalformedRequest(
-        f"{behind:,} {'byte stands' if behind == 1 else 'bytes stand'} behind the image's end, where motion photos, gain "
-        "maps and notes of cameras are; the gate's setting GATE_FORWARD=judged leaves them out."
+        f"{behind:,} {'byte stands' if behind == 1 else 'bytes stand'} behind the image's end, where motion photos, "
+        "gain maps and notes of cameras are; the gate's setting GATE_FORWARD=judged leaves them out."
     )
 
 

@@ -377,7 +377,7 @@ def test_data_behind_the_end_is_refused() -> None:
     data = encoded_heic(drawing())
     check_image_end(data)
     for more in (b"x", data, bytes(40), box(b"mpvd", bytes(40))):
-        with pytest.raises(MalformedRequest, match="stands? behind the image's end"):
+        with pytest.raises(MalformedRequest, match=r"stands? behind the image's end"):
             check_image_end(data + more)
     with pytest.raises((UndecodableImage, MalformedRequest)):
         check_image_end(data[: len(data) // 2])

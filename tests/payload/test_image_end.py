@@ -48,7 +48,7 @@ def test_whole_file_passes_and_the_same_with_data_behind_it_does_not(kind: str) 
     data = file_of(kind)
     check_image_end(data)
     for more in (b"x", FORM, data, bytes(40)):
-        with pytest.raises(MalformedRequest, match="stands? behind the image's end"):
+        with pytest.raises(MalformedRequest, match=r"stands? behind the image's end"):
             check_image_end(data + more)
 
 
