@@ -3,7 +3,12 @@
 from io import BytesIO
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+DUCK = np.full((28, 28), 255, np.uint8)
+DUCK[8:20, 6:24] = 90
 
 
 def encoded(image: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:
@@ -24,3 +29,11 @@ def circle_picture(side: int = 100) -> bytes:
     image = Image.new("L", (side, side), 255)
     ImageDraw.Draw(image).ellipse((side * 0.2, side * 0.2, side * 0.8, side * 0.8), outline=0, width=max(1, side // 72))
     return encoded(image)
+
+
+def thin_circle(radius: float) -> NDArray[np.uint8]:
+    """(28, 28): a circle around the middle, whose line is one fourth as dark as black."""
+    rows, columns = np.mgrid[:28, :28] + 0.5
+    away = np.abs(np.hypot(rows - 14, columns - 14) - radius)
+    levels: NDArray[np.uint8] = (255 * (1 - 0.25 * np.clip(1.2 - away, 0, 1))).astype(np.uint8)
+    return levels

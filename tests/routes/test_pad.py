@@ -10,10 +10,9 @@ import pytest
 
 from testing.artifacts import DEFAULT_ARTIFACT
 from testing.servers import Server
-from tests.routes.test_page import CHROMIUM, CHROMIUM_ARGUMENTS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -25,16 +24,12 @@ WAIT = (
 
 
 @pytest.fixture(scope="module")
-def page() -> "Iterator[Page]":
-    from playwright.sync_api import sync_playwright
-
-    with Server(artifact=DEFAULT_ARTIFACT) as server, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS.split())
+def page(browser: "Browser") -> "Iterator[Page]":
+    with Server(artifact=DEFAULT_ARTIFACT) as server:
         page = browser.new_context(viewport={"width": 390, "height": 844}, bypass_csp=True).new_page()
         page.goto(f"{server.url}/")
         page.locator("#strip canvas").first.wait_for()
         yield page
-        browser.close()
 
 
 def hand_drawn_circle(seed: int) -> list[Point]:

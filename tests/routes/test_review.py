@@ -1,6 +1,5 @@
 """The review in a real browser: every key, and what it does to the folder (`make test-browser`)."""
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,6 +13,7 @@ from starlette.testclient import TestClient
 from app.keeping.folder import KeptFolder
 from app.web.tokens import OPEN_PATHS
 from testing.artifacts import write_tiny_artifact
+from testing.browser import PATIENCE_MILLISECONDS
 from testing.pictures import picture
 from testing.servers import Server, wait_until
 
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 browser_test = [pytest.mark.slow, pytest.mark.browser]
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-CHROMIUM_ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
-PATIENCE_MILLISECONDS = 15_000
 TOKEN = "right-and-long-enough"
 
 
@@ -76,16 +70,6 @@ class Review:
 
     def wait_for_labels(self, *labels: str | None) -> None:
         assert wait_until(lambda: self.labels()[: len(labels)] == list(labels), 10), self.labels()
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS.split())
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
