@@ -1,6 +1,5 @@
 """GATE_IMAGE_AT and GATE_UNJUDGED: only the declared place is judged, it has to be there, and the rest passes."""
 
-import base64
 import json
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from testing.fake_classifier import FakeClassifier
+from testing.gate_requests import b64
 from testing.pictures import picture
 
 NORMAL, ODD = picture(level=255), picture(level=0)
@@ -17,10 +17,6 @@ MakeClient = Callable[..., TestClient]
 Build = Callable[[bytes], dict[str, Any]]
 LONG = "You are a careful assistant. " * 40
 TEXT, CALLBACK = "what is in this picture?", "https://client.example/done?id=7"
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 def chat(image: bytes, *, system: str = "") -> dict[str, Any]:

@@ -17,15 +17,12 @@ from app.payload.content_type import read_content_type
 from app.payload.multipart import parse_form
 from app.settings import Settings, SettingsError
 from testing.fake_classifier import FakeClassifier, ReceivedRequest
+from testing.gate_requests import b64
 from testing.pictures import encoded, picture
 
 MakeClient = Callable[..., TestClient]
 HIDDEN = encoded(Image.new("RGBA", (40, 30), (0, 0, 0, 0)))  # white on white, for who minds transparency
 JPEG = picture(side=60, mode="RGB", image_format="JPEG")
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 def is_plain(data: bytes, size: tuple[int, int] = (40, 30)) -> bool:

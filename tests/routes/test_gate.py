@@ -1,11 +1,11 @@
+"""Requests in front of a classifier: which reach it, what reaches it, and what comes back."""
+
 import base64
 import http.client
 import json
-import logging
 import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote_plus
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from app.settings import Settings, SettingsError
 from testing.fake_classifier import FakeClassifier
-from testing.hostile_files import chunk
+from testing.gate_requests import b64, bytes_input, json_request
 from testing.pictures import picture
 
 NORMAL, ANOMALY, BROKEN = picture(level=255), picture(level=0), picture()[:40]
@@ -21,22 +21,14 @@ TIFF = picture(image_format="TIFF")
 MakeClient = Callable[..., TestClient]
 
 
-def base64_text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
 @pytest.fixture
 def gate(make_client: MakeClient, classifier: FakeClassifier) -> TestClient:
     return make_client(classifier_url=classifier.url)
 
 
-def json_request(**fields: Any) -> dict[str, Any]:
-    return {"content": json.dumps(fields).encode(), "headers": {"content-type": "application/json"}}
-
-
 def ways(data: bytes) -> dict[str, dict[str, Any]]:
     """One image in each way in which classifiers take one."""
-    text = base64_text(data)
+    text = b64(data)
     level = 0 if data == ANOMALY else 1
     element = np.array([len(data)], "<u4").tobytes() + data
     header = {"inputs": [bytes_input(1, len(element))]}
@@ -64,11 +56,7 @@ def ways(data: bytes) -> dict[str, dict[str, Any]]:
 
 
 def bytes_tensor(data: bytes) -> dict[str, Any]:
-    return {"name": "x", "shape": [1], "datatype": "BYTES", "data": [base64_text(data)]}
-
-
-def bytes_input(count: int, size: int) -> dict[str, Any]:
-    return {"name": "x", "shape": [count], "datatype": "BYTES", "parameters": {"binary_data_size": size}}
+    return {"name": "x", "shape": [1], "datatype": "BYTES", "data": [b64(data)]}
 
 
 @pytest.mark.parametrize("way", ways(NORMAL))
@@ -111,11 +99,11 @@ def test_anomaly_never_reaches_the_classifier(way: str, gate: TestClient, classi
         ({"content": b"--x\r\n", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 400),
         (json_request(text="hello"), 400),
         (json_request(image="not base64!"), 400),
-        (json_request(image=base64_text(TIFF)), 415),
-        (json_request(image=base64_text(NORMAL), other={"image_url": "https://elsewhere/duck.png"}), 415),
-        (json_request(images=[base64_text(NORMAL), base64_text(TIFF)]), 415),
-        (json_request(image=base64_text(NORMAL), pixels=[[0] * 28] * 28), 415),
-        (json_request(image=base64_text(NORMAL), row={f"pixel{index}": 0 for index in range(784)}), 415),
+        (json_request(image=b64(TIFF)), 415),
+        (json_request(image=b64(NORMAL), other={"image_url": "https://elsewhere/duck.png"}), 415),
+        (json_request(images=[b64(NORMAL), b64(TIFF)]), 415),
+        (json_request(image=b64(NORMAL), pixels=[[0] * 28] * 28), 415),
+        (json_request(image=b64(NORMAL), row={f"pixel{index}": 0 for index in range(784)}), 415),
         (json_request(inputs=[bytes_tensor(NORMAL)], instances=[[0] * 784]), 415),
         ({"content": b'{"image":"", "image":"%s"}' % base64.b64encode(NORMAL)}, 400),
         ({"content": b'{"image":"%s", "n": NaN}' % base64.b64encode(NORMAL)}, 400),
@@ -154,7 +142,7 @@ def test_request_without_a_body_passes_if_its_method_changes_nothing(
 
 
 def test_image_in_a_query_is_judged(gate: TestClient, classifier: FakeClassifier) -> None:
-    assert gate.get("/v1/gate/", params={"image": base64_text(ANOMALY)}).status_code == 422
+    assert gate.get("/v1/gate/", params={"image": b64(ANOMALY)}).status_code == 422
     assert gate.get("/v1/gate/", params={"url": "http://elsewhere/duck.png"}).status_code == 415
     assert not classifier.requests
 
@@ -272,60 +260,6 @@ def test_shadow_mode_forwards_compressed_bodies(make_client: MakeClient, classif
     assert classifier.requests[0].body == b"zip"
 
 
-def break_detector(client: TestClient, monkeypatch: pytest.MonkeyPatch, only_black: bool = False) -> None:
-    """Every judgement fails, or that of images which are not of one grey level."""
-    detector = client.app.state.judge.detector  # type: ignore[attr-defined]
-    detect = detector.detect
-
-    def broken(images: Any) -> Any:
-        if only_black and images.min() == images.max():
-            return detect(images)
-        raise RuntimeError("broken")
-
-    monkeypatch.setattr(detector, "detect", broken)
-
-
-@pytest.mark.parametrize(("fail_open", "status"), [(False, 500), (True, 200)])
-def test_own_fault_passes_only_with_fail_open(
-    make_client: MakeClient,
-    classifier: FakeClassifier,
-    monkeypatch: pytest.MonkeyPatch,
-    fail_open: bool,
-    status: int,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    client = make_client(classifier_url=classifier.url, fail_open=fail_open)
-    break_detector(client, monkeypatch)
-    with caplog.at_level(logging.ERROR):
-        response = client.post("/v1/gate/", content=NORMAL)
-    assert response.status_code == status
-    assert response.headers["x-gate-verdict"] == "unjudged"
-    assert len(classifier.requests) == fail_open
-
-
-def test_fail_open_never_concerns_an_image_that_breaks_the_gate(
-    make_client: MakeClient, classifier: FakeClassifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = make_client(classifier_url=classifier.url, fail_open=True)
-    break_detector(client, monkeypatch, only_black=True)
-    gradient = np.tile(np.arange(28, dtype=np.uint8), (28, 1))
-    request = json_request(
-        inputs=[{"name": "x", "shape": [1, 784], "datatype": "UINT8", "data": gradient.ravel().tolist()}]
-    )
-    assert client.post("/v1/gate/", **request).status_code == 422
-    assert client.post("/v1/authz/", **request).status_code == 422
-    assert not classifier.requests
-
-
-def test_fail_open_never_concerns_overload(make_client: MakeClient, classifier: FakeClassifier) -> None:
-    client = make_client(classifier_url=classifier.url, fail_open=True)
-    client.app.state.judge.waiting = 10**6  # type: ignore[attr-defined]
-    response = client.post("/v1/gate/", content=NORMAL)
-    assert response.status_code == 503
-    assert response.headers["retry-after"] == "1"
-    assert not classifier.requests
-
-
 def test_gate_without_a_classifier_is_not_found(client: TestClient) -> None:
     response = client.post("/v1/gate/x", content=NORMAL)
     assert response.status_code == 404
@@ -336,126 +270,6 @@ def test_body_limit_holds_on_the_way_to_the_classifier(make_client: MakeClient, 
     client = make_client(classifier_url=classifier.url, max_upload_bytes=10)
     assert client.post("/v1/gate/", content=NORMAL).status_code == 413
     assert client.post("/v1/authz/", content=NORMAL).status_code == 413
-
-
-def test_authz_admits_with_200_and_refuses_with_403(client: TestClient) -> None:
-    admitted = client.post("/v1/authz/any/path", content=NORMAL)
-    refused = client.post("/v1/authz/any/path", content=ANOMALY)
-    assert (admitted.status_code, admitted.content) == (200, b"")
-    assert admitted.headers["x-gate-verdict"] == "normal"
-    assert refused.status_code == 403
-    assert refused.json()["prediction"]["is_anomaly"] is True
-    assert client.get("/v1/authz/").status_code == 200
-    assert client.get("/v1/authz/line%0Abreak%0A").status_code == 200
-    assert client.post("/v1/authz/").status_code == 400
-
-
-def test_authz_recognises_images_without_a_content_type(client: TestClient) -> None:
-    form = client.build_request("POST", "/v1/authz/", files={"f": ("a.png", ANOMALY)}).read()
-    document = json.dumps({"image": base64_text(ANOMALY)}).encode()
-    assert client.post("/v1/authz/", content=form).status_code == 403
-    assert client.post("/v1/authz/", content=document).status_code == 403
-
-
-def with_chunk(png: bytes, content: bytes) -> bytes:
-    """A PNG with a chunk that no reader of images needs, between its header and its pixels."""
-    return png[:33] + chunk(b"teSt", content) + png[33:]
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        b'Content-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n',
-        b'Content-Type: image/png\r\ncontent-disposition:form-data; name="f"; filename="a.png"\r\n\r\n',
-        b'X: y\r\n z\r\nCONTENT-DISPOSITION : form-data; name="f"\r\n\r\n',
-        b'Content-Type: image/png\nContent-Disposition: form-data; name="f"; filename="a.png"\n\n',
-    ],
-)
-def test_authz_without_a_content_type_refuses_a_form_that_an_image_hides(client: TestClient, header: bytes) -> None:
-    end = header[-1:] if b"\r" not in header else b"\r\n"
-    form = b"".join((end, b"--x", end, header, ANOMALY, end, b"--x--", end))
-    element = np.array([len(with_chunk(NORMAL, form))], "<u4").tobytes() + with_chunk(NORMAL, form)
-    document = json.dumps({"inputs": [bytes_input(1, len(element))]}).encode()
-    in_a_form = client.build_request("POST", "/", files={"f": ("a.png", with_chunk(NORMAL, form))}).read()
-    for body in (NORMAL + form, with_chunk(NORMAL, form), in_a_form):
-        answer = client.post("/v1/authz/", content=body)
-        assert answer.status_code == 400
-        assert "content type" in answer.json()["detail"]
-    headers = {"inference-header-content-length": str(len(document))}
-    assert client.post("/v1/authz/", content=document + element, headers=headers).status_code == 400
-    typed = {"content-type": "image/png"}
-    assert client.post("/v1/authz/", content=with_chunk(NORMAL, form), headers=typed).status_code == 200
-
-
-@pytest.mark.parametrize("value", ["{}", "data:image/png;base64,{}", "wrapped"])
-def test_authz_without_a_content_type_refuses_a_url_form_that_an_image_hides(client: TestClient, value: str) -> None:
-    """A reader of forms takes all in front of the first `&` for a field of its own."""
-    hidden = base64.b64encode(with_chunk(ANOMALY, bytes(300)))
-    text = base64.encodebytes(with_chunk(ANOMALY, bytes(300))) if value == "wrapped" else quote_plus(hidden).encode()
-    form = b"&image=" + (text if value == "wrapped" else value.encode().replace(b"{}", text)) + b"&x="
-    document = json.dumps({"image": base64_text(NORMAL), "x": form.decode()}).encode()
-    for body in (with_chunk(NORMAL, form), document):
-        answer = client.post("/v1/authz/", content=body)
-        assert answer.status_code == 400
-        assert "content type" in answer.json()["detail"]
-    typed = {"content-type": "image/png"}
-    assert client.post("/v1/authz/", content=with_chunk(NORMAL, form), headers=typed).status_code == 200
-    short = b"&comment=" + b"x" * 256 + b"&x="
-    assert client.post("/v1/authz/", content=with_chunk(NORMAL, short)).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic\0\0\0\x08grpl", "HEIC"),
-        (b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moof", "not one of PNG"),
-        (TIFF[:-20], "TIFF.*GATE_FORMATS"),
-    ],
-)
-def test_file_of_another_format_is_refused_as_such_whatever_its_end_is(
-    client: TestClient, data: bytes, words: str
-) -> None:
-    answer = client.post("/v1/authz/", content=data, headers={"content-type": "image/x"})
-    assert answer.json()["status"] == 415
-    assert re.search(words, answer.json()["detail"])
-
-
-def test_authz_admits_a_form_without_a_content_type(client: TestClient) -> None:
-    form = client.build_request("POST", "/", files={"f": ("a.png", NORMAL), "g": ("b.png", NORMAL)}).read()
-    assert client.post("/v1/authz/", content=form).status_code == 200
-
-
-def test_authz_refuses_a_body_that_was_cut(client: TestClient) -> None:
-    headers = {"x-envoy-auth-partial-body": "true"}
-    assert client.post("/v1/authz/", content=NORMAL, headers=headers).status_code == 403
-
-
-def test_authz_never_answers_5xx(
-    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    client = make_client()
-    break_detector(client, monkeypatch)
-    assert client.post("/v1/authz/", content=NORMAL).status_code == 429
-    client.app.state.judge.waiting = 10**6  # type: ignore[attr-defined]
-    assert client.post("/v1/authz/", content=NORMAL).status_code == 429
-    client.app.state.bodies.buffered_bytes = 10**12  # type: ignore[attr-defined]
-    response = client.post("/v1/authz/", content=NORMAL)
-    assert response.status_code == 429
-    assert response.headers["retry-after"] == "1"
-
-
-def test_authz_never_answers_5xx_for_a_fault_outside_of_judging(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def broken(*_: Any) -> bytes:
-        raise RuntimeError("broken")
-
-    monkeypatch.setattr(client.app.state.bodies, "read", broken)  # type: ignore[attr-defined]
-    with caplog.at_level(logging.ERROR):
-        response = client.post("/v1/authz/", content=NORMAL)
-    assert response.status_code == 429
-    assert response.headers["retry-after"] == "1"
-    assert caplog.records[0].exc_info is not None
 
 
 @pytest.mark.parametrize("route", ["gate", "authz"])
