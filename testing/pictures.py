@@ -37,3 +37,12 @@ def thin_circle(radius: float) -> NDArray[np.uint8]:
     away = np.abs(np.hypot(rows - 14, columns - 14) - radius)
     levels: NDArray[np.uint8] = (255 * (1 - 0.25 * np.clip(1.2 - away, 0, 1))).astype(np.uint8)
     return levels
+
+
+def drawing(side: int, mode: str = "L") -> Image.Image:
+    """Something that no symmetry maps onto itself, with a soft and a hard edge."""
+    image = Image.new("L", (side, side), 255)
+    pen = ImageDraw.Draw(image)
+    pen.ellipse((side * 0.1, side * 0.2, side * 0.6, side * 0.7), outline=0, width=max(1, side // 30))
+    pen.rectangle((side * 0.7, side * 0.1, side * 0.9, side * 0.4), fill=90)
+    return image.convert(mode)

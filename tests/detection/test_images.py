@@ -1,7 +1,6 @@
 """Every format and mode comes out as the grey levels that a person sees, on the background, upright."""
 
 import zlib
-from collections.abc import Callable
 from io import BytesIO
 
 import numpy as np
@@ -12,18 +11,10 @@ from PIL import Image, ImageDraw, ImageOps
 from app.detection.images import Preprocessing, decode_image, open_image, to_large_grayscale
 from app.errors import TooManyPixels, UndecodableImage
 from testing import hostile_files as make
+from testing.grey_levels import GREEN, RED, levels
+from testing.pictures import drawing
 
 GRADIENT = np.arange(28 * 28, dtype=np.uint32).reshape(28, 28) % 256
-RED, GREEN = 76, 150  # grey levels of pure red and pure green (ITU-R 601)
-
-
-def levels(data: bytes, background: int = 255) -> NDArray[np.float64]:
-    """(28, 28) grey levels of 255."""
-    image = decode_image(data, Preprocessing(background=background), max_pixels=25_000_000)
-    assert image.shape == (28, 28)
-    assert image.dtype == np.float32
-    assert 0 <= image.min() <= image.max() <= 1
-    return image.astype(np.float64) * 255
 
 
 def rows(pixels: NDArray[np.generic]) -> bytes:
@@ -33,15 +24,6 @@ def rows(pixels: NDArray[np.generic]) -> bytes:
 
 def png(depth: int, color: int, pixels: NDArray[np.generic], *before: bytes) -> bytes:
     return make.png(28, 28, depth, color, rows(pixels), before)
-
-
-def drawing(side: int, mode: str = "L") -> Image.Image:
-    """Something that no symmetry maps onto itself, with a soft and a hard edge."""
-    image = Image.new("L", (side, side), 255)
-    pen = ImageDraw.Draw(image)
-    pen.ellipse((side * 0.1, side * 0.2, side * 0.6, side * 0.7), outline=0, width=max(1, side // 30))
-    pen.rectangle((side * 0.7, side * 0.1, side * 0.9, side * 0.4), fill=90)
-    return image.convert(mode)
 
 
 # --- grey levels of each mode
@@ -303,82 +285,6 @@ def test_what_a_gif_frame_leaves_uncovered_is_background(transparency: int | Non
 
 def test_a_gif_frame_of_the_transparent_color_is_background() -> None:
     np.testing.assert_allclose(levels(make.gif((28, 28), (0, 0, 28, 28), transparency=1), 120), 120, atol=1e-4)
-
-
-# --- BMP
-
-
-def _bmp_rows(pixels: NDArray[np.generic], bits: int) -> bytes:
-    """Bottom row first, each padded to four bytes."""
-    packed = [row.tobytes() for row in pixels[::-1]]
-    return b"".join(row + bytes(-len(row) % 4) for row in packed)
-
-
-def _bmp_565() -> bytes:
-    row = np.full(28, 31 << 11, "<u2")
-    row[14:] = 63 << 5
-    masks = np.array([0xF800, 0x7E0, 0x1F], "<u4").tobytes()
-    return make.bmp(28, 28, 16, 3, pixels=_bmp_rows(np.tile(row, (28, 1)), 16), palette=masks)
-
-
-def _bmp_555() -> bytes:
-    row = np.full(28, 31 << 10, "<u2")
-    row[14:] = 31 << 5
-    return make.bmp(28, 28, 16, pixels=_bmp_rows(np.tile(row, (28, 1)), 16))
-
-
-def _bmp_32() -> bytes:
-    row = np.array([[0, 0, 255, 0]] * 14 + [[0, 255, 0, 0]] * 14, np.uint8)
-    return make.bmp(28, 28, 32, pixels=_bmp_rows(np.tile(row, (28, 1, 1)), 32))
-
-
-def _bmp_palette(bits: int) -> bytes:
-    colors = bytes((0, 0, 255, 0, 0, 255, 0, 0))
-    samples = (np.arange(28) >= 14).astype(np.uint8)
-    values = np.unpackbits(samples[:, np.newaxis], axis=1)[:, 8 - bits :].reshape(-1)
-    return make.bmp(
-        28, 28, bits, colors=2, pixels=_bmp_rows(np.tile(np.packbits(values), (28, 1)), bits), palette=colors
-    )
-
-
-def _bmp_top_down() -> bytes:
-    row = np.array([[0, 0, 255]] * 14 + [[0, 255, 0]] * 14, np.uint8)
-    return make.bmp(28, -28, 24, pixels=_bmp_rows(np.tile(row, (28, 1, 1)), 24))
-
-
-def _bmp_rle(bits: int) -> bytes:
-    left, right = (b"\x0e\x00", b"\x0e\x01") if bits == 8 else (b"\x0e\x00", b"\x0e\x11")
-    colors = bytes((0, 0, 255, 0, 0, 255, 0, 0))
-    pixels = (left + right + b"\0\0") * 28 + b"\0\1"
-    return make.bmp(28, 28, bits, 1 if bits == 8 else 2, 2, pixels, colors)
-
-
-def _bmp_os2() -> bytes:
-    row = np.array([[0, 0, 255]] * 14 + [[0, 255, 0]] * 14, np.uint8)
-    plain = make.bmp(28, 28, 24, pixels=_bmp_rows(np.tile(row, (28, 1, 1)), 24))
-    return plain[:10] + b"\x1a\0\0\0" + b"\x0c\0\0\0\x1c\0\x1c\0\1\0\x18\0" + plain[54:]
-
-
-@pytest.mark.parametrize(
-    "make_bmp",
-    [
-        *(_bmp_565, _bmp_555, _bmp_32, _bmp_top_down, _bmp_os2),
-        *(lambda bits=bits: _bmp_palette(bits) for bits in (1, 4, 8)),
-        *(lambda bits=bits: _bmp_rle(bits) for bits in (4, 8)),
-    ],
-)
-def test_every_kind_of_bmp(make_bmp: Callable[[], bytes]) -> None:
-    result = levels(make_bmp())
-    np.testing.assert_allclose(result[:, :14], RED, atol=1)
-    np.testing.assert_allclose(result[:, 14:], GREEN, atol=1)
-
-
-def test_bmp_rows_are_not_upside_down() -> None:
-    image = drawing(28)
-    expected = np.asarray(image, np.float64)
-    np.testing.assert_allclose(levels(make.save(image, "BMP")), expected, atol=1e-4)
-    pixels = np.asarray(image.convert("RGB")).tobytes()
-    np.testing.assert_allclose(levels(make.bmp(28, -28, 24, pixels=pixels)), expected, atol=1e-4)
 
 
 # --- sizes
