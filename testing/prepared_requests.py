@@ -50,7 +50,10 @@ def prepared_requests(normal: bytes, odd: bytes) -> list[PreparedRequest]:
         normal: A PNG file that the gate lets pass.
         odd: One that it refuses.
     """
-    kinds = (_multipart, _part_headers, _url_forms, _json_fields, _json_readings, _inference, _paths, _http)
+    kinds = (
+        *(_delimiters, _boundaries, _content_types, _part_headers),
+        *(_url_forms, _json_fields, _json_readings, _inference, _paths, _http),
+    )
     return [request for kind in kinds for request in kind(normal, odd)]
 
 
@@ -59,13 +62,15 @@ def part(name: str, content: bytes, more: str = '; filename="a.png"\r\nContent-T
     return b'Content-Disposition: form-data; name="%b"%b\r\n\r\n%b' % (name.encode(), more.encode("latin-1"), content)
 
 
-def _multipart(normal: bytes, odd: bytes) -> Iterator[PreparedRequest]:
-    first, second = part("decoy", normal), part("file", odd)
+def _parts(normal: bytes, odd: bytes) -> tuple[bytes, bytes]:
+    """What a form holds for one reader, and for another."""
+    return part("decoy", normal), part("file", odd)
 
-    def two(boundary: bytes, between: bytes, end: bytes) -> bytes:
-        return b"--%b\r\n%b%b%b%b" % (boundary, first, between, second, end)
 
-    between = {  # the delimiter that another parser sees in what the gate could take for the first part's content
+def _delimiters(normal: bytes, odd: bytes) -> Iterator[PreparedRequest]:
+    """The odd image lies behind a delimiter that another parser sees in what the gate could take for content."""
+    first, second = _parts(normal, odd)
+    between = {
         "only a line feed before it": b"\n--x\r\n",
         "only a carriage return before it": b"\r--x\r\n",
         "within a line": b"--x\r\n",
@@ -81,16 +86,19 @@ def _multipart(normal: bytes, odd: bytes) -> Iterator[PreparedRequest]:
         "in quotation marks": b'\r\n--"x"\r\n',
     }
     for name, delimiter in between.items():
-        yield PreparedRequest(
-            f"multipart: {name}", "multipart/form-data; boundary=x", two(b"x", delimiter, b"\r\n--x--\r\n")
-        )
+        body = b"--x\r\n%b%b%b\r\n--x--\r\n" % (first, delimiter, second)
+        yield PreparedRequest(f"multipart: {name}", "multipart/form-data; boundary=x", body)
     yield PreparedRequest(
         "multipart: in the preamble",
         "multipart/form-data; boundary=x",
         b"\n--x\n" + second + b"\n--x--\n\r\n--x\r\n" + first + b"\r\n--x--\r\n",
     )
-    inner = b"\r\n--%b\r\n", b"\r\n--%b--\r\n"
-    boundaries = {  # Content-Type, boundary that one reader sees, boundary that another sees
+
+
+def _boundaries(normal: bytes, odd: bytes) -> Iterator[PreparedRequest]:
+    """The form of one boundary lies in the first part of another's."""
+    first, second = _parts(normal, odd)
+    boundaries = {  # parameters of the content type, boundary that one reader sees, boundary that another sees
         "two": ("boundary=y; boundary=x", b"x", b"y"),
         "two of other case": ("Boundary=y; boundary=x", b"x", b"y"),
         "comma": ("boundary=x, y", b"x, y", b"x"),
@@ -106,8 +114,14 @@ def _multipart(normal: bytes, odd: bytes) -> Iterator[PreparedRequest]:
         "other charset": ("charset=utf-16; boundary=x", b"x", b"y"),
     }
     for name, (parameters, ours, theirs) in boundaries.items():
-        body = two(ours, inner[0] % theirs, inner[1] % theirs + b"\r\n--%b--\r\n" % ours)
+        inner = b"%b\r\n--%b\r\n%b\r\n--%b--\r\n" % (first, theirs, second, theirs)
+        body = b"--%b\r\n%b\r\n--%b--\r\n" % (ours, inner, ours)
         yield PreparedRequest(f"boundary: {name}", f"multipart/form-data; {parameters}", body)
+
+
+def _content_types(normal: bytes, odd: bytes) -> Iterator[PreparedRequest]:
+    """An ordinary form that is sent as something else."""
+    first, second = _parts(normal, odd)
     form = b"--x\r\n" + first + b"\r\n--x\r\n" + second + b"\r\n--x--\r\n"
     yield PreparedRequest("multipart: no content type", "", form)
     yield PreparedRequest("multipart: behind the image", "", normal + b"\r\n" + form)
@@ -188,12 +202,22 @@ def _url_forms(normal: bytes, odd: bytes) -> Iterator[PreparedRequest]:
 
 
 def _json_fields(normal: bytes, odd: bytes) -> Iterator[PreparedRequest]:
-    """An odd image in a field beside the one that is judged, in all ways of writing one."""
+    """An odd image in a field beside the one that is judged."""
+    ours = base64.b64encode(normal).decode()
+    for name, value in _written_in_json(odd).items():
+        beside = {"image": ours, "other": value}
+        yield PreparedRequest(f"field: {name}", JSON, json.dumps(beside).encode())
+        below = {"image": ours, "inputs": {"value": [value]}}
+        yield PreparedRequest(f"field below: {name}", JSON, json.dumps(below).encode())
+
+
+def _written_in_json(odd: bytes) -> dict[str, object]:
+    """An image, or where one lies, in all ways in which a JSON value can say it."""
     text = base64.b64encode(odd).decode()
     pixels = np.asarray(Image.open(BytesIO(odd)).convert("L"))
     formats = ("TIFF", "PPM", "ICO", "DIB", "DDS", "SGI", "JPEG2000", "TGA", "PCX")
-    values: dict[str, object] = {f"as {name}": base64.b64encode(_as(odd, name)).decode() for name in formats}
-    values |= {
+    return {
+        **{f"as {name}": base64.b64encode(_as(odd, name)).decode() for name in formats},
         "junk in front": "." + text,
         "junk within": text[:3] + "!" + text[3:],
         "quotation mark in front": '"' + text,
@@ -224,14 +248,6 @@ def _json_fields(normal: bytes, odd: bytes) -> Iterator[PreparedRequest]:
         "address of no scheme at all": "//elsewhere.example/odd.png",
         "file": "/data/odd.png",
     }
-    for name, value in values.items():
-        body = json.dumps({"image": base64.b64encode(normal).decode(), "other": value}).encode()
-        yield PreparedRequest(f"field: {name}", JSON, body)
-        yield PreparedRequest(
-            f"field below: {name}",
-            JSON,
-            json.dumps({"image": base64.b64encode(normal).decode(), "inputs": {"value": [value]}}).encode(),
-        )
 
 
 def _json_readings(normal: bytes, odd: bytes) -> Iterator[PreparedRequest]:
