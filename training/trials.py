@@ -17,7 +17,16 @@ from training.data.dataset import Dataset, Part, decode_variants, shown_by
 from training.data.folder import Named
 from training.data.variants import ALSO_DONE, ORIGINAL
 from training.fitting.calibrate import Calibration, FileClass, run_in_batches
-from training.fitting.evaluate import Limits, Scores, draw_families, evaluate, rate_of, score_sets, share_refused
+from training.fitting.evaluate import (
+    Limits,
+    Scores,
+    draw_families,
+    evaluate,
+    rate_of,
+    refused,
+    score_sets,
+    share_refused,
+)
 from training.fitting.other_decoders import describe_other_decoders
 from training.fitting.other_thresholds import Deciding, Trial, at_rates, deciding_files
 from training.fitting.power import DECISIVE, describe_power, made_images
@@ -142,8 +151,8 @@ def _also_done(gate: Gate, dataset: Dataset, seed: int) -> dict[str, Any]:
     rates = {}
     for variant, images in zip(ALSO_DONE, sent, strict=True):
         scores, _ = run_in_batches(gate.detector, images, variant.shown)
-        refused = share_refused(scores, gate.calibration.thresholds[variant.shown])
-        rates[variant.name] = {"what": variant.description, "refused": round(refused, 4)}
+        share = share_refused(scores, gate.calibration.thresholds[variant.shown])
+        rates[variant.name] = {"what": variant.description, "refused": round(share, 4)}
     return rates
 
 
@@ -163,7 +172,7 @@ def _regions(gate: Gate, part: Part, normal: Scores, limits: Limits) -> list[dic
             images = torch.from_numpy(part.images).unsqueeze(1)
             latents = redraw(gate.model.autoencoder, images, gate.model.scorer.normalisation).latents
         regions = by_latent(latents.numpy())
-    return refused_by_region(regions, {name: ~(scores <= limits.of(name)) for name, scores in normal.items()})
+    return refused_by_region(regions, {name: refused(scores, limits.of(name)) for name, scores in normal.items()})
 
 
 def _by_subfolder(own: Named, scores: NDArray[np.float32], limits: Limits) -> dict[str, Any]:

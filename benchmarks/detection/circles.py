@@ -10,12 +10,13 @@ from PIL import Image
 
 from app.detection.artifact import load_artifact
 from app.detection.detector import Detector
-from benchmarks.detection.measures import Margins, margins_of, measure, rate, refused, score_of
+from benchmarks.detection.measures import Margins, margins_of, measure, rate, score_of
 from benchmarks.detection.pictures import SEED, WHITE_PAPER, Scale, circles, kept, png
 from benchmarks.detection.ways import BOX_28, JPEG_28, OUTSIDE
 from testing.artifacts import DEFAULT_ARTIFACT
 from training.data.circles import Circle, random_circles
 from training.data.dataset import decode_variants
+from training.fitting.evaluate import refused
 
 UNLISTED_COUNT = 1000
 

@@ -12,7 +12,7 @@ from app.detection.promise import make_promise
 from benchmarks.detection.pictures import ANOMALY_VARIANTS, Groups, Images, Scale, anomalies, resolvable, test_circles
 from benchmarks.detection.ways import WITHIN
 from training.fitting.calibrate import run_in_batches
-from training.fitting.evaluate import auroc, wilson_interval
+from training.fitting.evaluate import auroc, refused, wilson_interval
 
 Scores = NDArray[np.float32]
 Score = Callable[[Images], Scores]
@@ -108,11 +108,6 @@ def measure(
         "groups": {name: _summary(families, verdicts, apart, _members(groups, name)) for name in (*groups, "all")},
     }
     return measured if brief else {**measured, "families": families}
-
-
-def refused(scores: Scores, threshold: float) -> NDArray[np.bool_]:
-    """As the service decides: what is not a number is refused too."""
-    return ~(scores <= threshold)
 
 
 def _members(groups: Groups, name: str) -> list[str]:

@@ -11,9 +11,9 @@ from PIL import Image
 
 from benchmarks.detection import fetched
 from benchmarks.detection.gates import fit_gate
-from benchmarks.detection.measures import Score, rate, refused, threshold_of
+from benchmarks.detection.measures import Score, rate, threshold_of
 from benchmarks.detection.pictures import SEED, Images, Scale, anomalies
-from training.fitting.evaluate import auroc
+from training.fitting.evaluate import auroc, refused
 
 Source = Callable[[], tuple[Images, Images, Images, Images]]
 CALIBRATION_EVERY = 5

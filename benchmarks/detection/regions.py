@@ -19,7 +19,7 @@ from training.data.circles import LEAST_CENTRE, MOST_CENTRE, Circle, draw_circle
 from training.data.dataset import decode_variants
 from training.data.variants import parse_variants
 from training.fitting.calibrate import run_in_batches
-from training.fitting.evaluate import wilson_interval
+from training.fitting.evaluate import share_refused, wilson_interval
 
 RESULTS = Path(__file__).with_suffix(".md")
 RANGES = ((0.03, 0.05), (0.05, 0.4), (0.4, 0.45), (0.45, 0.465), (0.465, 0.47))
@@ -42,7 +42,7 @@ def row(detector: Detector, least: float, most: float) -> str:
     for variant, images in zip(variants, sent, strict=True):
         shown = variant.shown or LOSSLESS_OWN
         scores, _ = run_in_batches(detector, images, shown)
-        rates[variant.name] = float((~(scores <= detector.artifact.manifest.thresholds[shown])).mean())
+        rates[variant.name] = share_refused(scores, detector.artifact.manifest.thresholds[shown])
     worst = max(rates, key=lambda name: rates[name])
     low, high = wilson_interval(round(rates[worst] * CIRCLES), CIRCLES)
     mean = float(np.mean(list(rates.values())))

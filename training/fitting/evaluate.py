@@ -137,16 +137,26 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     return max(0.0, centre - spread), min(1.0, centre + spread)
 
 
+def refused(scores: NDArray[np.float32], limit: float | NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N,) verdicts on scores (N,), as the service decides: what is not a number is refused too.
+
+    Args:
+        scores: Of images.
+        limit: The largest that is accepted: one number, or one for each.
+    """
+    return ~(scores <= limit)
+
+
 def share_refused(scores: NDArray[np.float32], limit: float | NDArray[np.float64]) -> float:
-    """The share of scores (N,) that is refused, NaN included. `limit` is one number, or one for each."""
-    return float((~(scores <= limit)).mean())
+    """The share of scores (N,) that is refused. `limit` is one number, or one for each."""
+    return float(refused(scores, limit).mean())
 
 
 def rate_of(name: str, scores: NDArray[np.float32], limit: float | NDArray[np.float64]) -> dict[str, Any]:
-    """The share of scores (N,) that is refused, NaN included, under this name, and its 95% interval."""
-    refused = int((~(scores <= limit)).sum())
-    low, high = wilson_interval(refused, len(scores))
-    return {name: round(refused / len(scores), 4), f"{name}_interval": [round(low, 4), round(high, 4)]}
+    """The share of scores (N,) that is refused, under this name, and its 95% interval."""
+    hits = int(refused(scores, limit).sum())
+    low, high = wilson_interval(hits, len(scores))
+    return {name: round(hits / len(scores), 4), f"{name}_interval": [round(low, 4), round(high, 4)]}
 
 
 def _mean(values: list[float]) -> float | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from app.detection.detector import Detector
 from training.data.oddest import OddFile
 from training.fitting.calibrate import as_grey_levels, run_in_batches
-from training.fitting.evaluate import Limits, one_limit
+from training.fitting.evaluate import Limits, one_limit, refused
 from training.fitting.other_thresholds import Deciding
 
 YOUR_ANOMALIES = "your anomalies"
@@ -71,7 +71,7 @@ class Judged:
 
     def refused(self, threshold: float) -> NDArray[np.bool_]:
         """(N,) verdicts; what is not a number is refused."""
-        return ~(self.scores <= threshold)
+        return refused(self.scores, threshold)
 
     def beyond(self, threshold: float) -> NDArray[np.bool_]:
         """(N, views): which views are above the threshold, or not a number."""

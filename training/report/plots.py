@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.detection.artifact import View
+from training.fitting.evaluate import share_refused
 from training.report.judgements import Judgements
 
 # Blue and orange of Okabe and Ito, which differ in lightness too; shapes, dashes and hatching say the same again.
@@ -112,7 +113,7 @@ def roc(judgements: Judgements, worst: str, target: float) -> Figure:
         found = 1 - np.searchsorted(np.sort(np.nan_to_num(odd, nan=np.inf)), thresholds, side="left") / len(odd)
         axes.step(rates, found, where="pre", color=colour, linestyle=dashes, label=f"normal images: {name}")
         refused = normal.refused(judgements.threshold).mean()
-        at_threshold = float((~(odd <= judgements.threshold)).mean())
+        at_threshold = share_refused(odd, judgements.threshold)
         least = 0.5 / len(thresholds)
         label = "at the threshold" if name == first else None
         axes.plot(max(refused, least), at_threshold, "o", color=colour, markeredgecolor=INK, label=label)

@@ -10,6 +10,7 @@ from app.detection.artifact import SAMPLES, Samples
 from app.detection.detector import Detector
 from app.detection.shown import CLASSES
 from training.fitting.calibrate import run_in_batches
+from training.fitting.evaluate import refused
 from training.report.judgements import YOUR_ANOMALIES
 
 _TRIED = 10
@@ -36,15 +37,14 @@ def choose_samples(
     """
     # Some more than are needed, for those that are refused.
     candidates = normal[: 2 * _MOST_NORMAL]
-    passing = candidates[_scores(detector, candidates, shown) <= threshold][:_MOST_NORMAL]
+    passing = candidates[~refused(_scores(detector, candidates, shown), threshold)][:_MOST_NORMAL]
     odd: list[NDArray[np.float32]] = []
     first = [name for name in _SHOWN_FIRST if name in anomalies]
     for family in [*first, *(name for name in anomalies if name not in first)]:
         if len(odd) == _MOST_ODD:
             break
         images = anomalies[family][:_TRIED]
-        refused = images[~(_scores(detector, images, shown) <= threshold)]
-        odd += list(refused[:1])
+        odd += list(images[refused(_scores(detector, images, shown), threshold)][:1])
     return Samples(_levels(passing), _levels(np.array(odd, np.float32).reshape(-1, *normal.shape[1:])))
 
 
