@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from app.detection.artifact import (
 )
 from app.detection.detector import Detector
 from app.detection.promise import make_promise
-from training.data.dataset import Dataset, Part, circle_dataset, decode_variants, own_size
+from training.data.dataset import Dataset, circle_dataset, decode_variants, own_size
 from training.data.folder import decode_folder, folder_dataset
 from training.errors import TrainingError
 from training.fitting.calibrate import calibrate, uncalibrated_detector
@@ -120,7 +120,7 @@ def _fit(plan: Plan, dataset: Dataset) -> tuple[ScoredAutoencoder, list[float]]:
     autoencoder = build(_architecture(plan), plan.seed)
     if plan.score == "loss":
         return ScoredAutoencoder(autoencoder, LossScore()), fit(autoencoder, _flat(images), plan.fit, plan.seed)
-    fitted, held_out = divided(dataset.train)
+    fitted, held_out = divided(dataset.train.scenes or range(len(dataset.train.images)))
     normalisation = fit_normalisation(images[0])
     seen = normalised(normalisation, _flat(images[:, fitted]))
     epoch_losses = fit(autoencoder, seen, plan.fit, plan.seed)
@@ -131,14 +131,16 @@ def _fit(plan: Plan, dataset: Dataset) -> tuple[ScoredAutoencoder, list[float]]:
     return ScoredAutoencoder(autoencoder, views), epoch_losses
 
 
-def divided(part: Part) -> tuple[list[int], list[int]]:
+def divided(scenes: Sequence[int]) -> tuple[list[int], list[int]]:
     """The rows that are fitted, and those that are held out: one image of each eighth scene, whose other images are
     left out, since a near-copy of a held-out image must not be fitted, and a scene counts once.
+
+    Args:
+        scenes: Of each image to train on, the scene that it shows.
 
     Raises:
         TrainingError: There are too few to hold any out.
     """
-    scenes = part.scenes or tuple(range(len(part.images)))
     first = {scene: row for row, scene in reversed(list(enumerate(scenes)))}
     order = list(dict.fromkeys(scenes))
     chosen = set(order[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY])

@@ -13,12 +13,13 @@ from training.model.autoencoders import Autoencoder, build, describe
 from training.model.export import export_graph
 from training.model.scores import LossScore, ScoredAutoencoder, Scorer
 from training.plan import DEFAULTS, FitSettings
+from training.run import divided
 
 
 def split(images: Images) -> tuple[Images, Images]:
     """As training does: what is fitted, and one in eight that sets the scales; (variants, n, 28, 28) both."""
-    held_out = np.arange(images.shape[1]) % 8 == 7
-    return images[:, ~held_out], images[:, held_out]
+    fitted, held_out = divided(range(images.shape[1]))
+    return images[:, fitted], images[:, held_out]
 
 
 def fit_network(model: str, images: Images | NDArray[np.float16], epochs: int | None = None) -> Autoencoder:

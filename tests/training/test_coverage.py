@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from training.__main__ import main
-from training.data.dataset import Part, circle_dataset
+from training.data.dataset import circle_dataset
 from training.errors import TrainingError
 from training.fitting.fit_scales import FROM_BELOW_OF_VARIED
 from training.fitting.fit_views import fit_normalisation, fit_views
@@ -47,27 +47,23 @@ def test_pictures_that_vary_in_many_ways_are_not_and_the_latent_excuses_nothing(
     assert views.from_below == FROM_BELOW_OF_VARIED
 
 
-def part(scenes):
-    return Part([b""] * len(scenes), np.zeros((len(scenes), 28, 28), np.float32), scenes=tuple(scenes))
-
-
 def test_a_held_out_scene_counts_once_and_none_of_its_images_is_fitted():
     scenes = [*range(7), *[7] * 100, *range(8, 24)]
-    fitted, held_out = divided(part(scenes))
+    fitted, held_out = divided(scenes)
     assert [scenes[row] for row in held_out] == [7, 15, 23]
     assert not {scenes[row] for row in fitted} & {7, 15, 23}
     assert len(fitted) == 21
 
 
-def test_images_without_scenes_are_held_out_one_by_one():
-    fitted, held_out = divided(Part([b""] * 24, np.zeros((24, 28, 28), np.float32)))
+def test_images_that_are_a_scene_each_are_held_out_one_by_one():
+    fitted, held_out = divided(range(24))
     assert held_out == [7, 15, 23]
     assert sorted(fitted + held_out) == list(range(24))
 
 
 def test_too_few_images_are_refused_before_anything_is_fitted():
     with pytest.raises(TrainingError, match="7 images to fit are too few; it takes 16"):
-        divided(part(range(7)))
+        divided(range(7))
 
 
 def test_paper_that_is_lighter_by_two_grey_levels_is_no_other_paper(autoencoder):
