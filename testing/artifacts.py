@@ -70,27 +70,30 @@ def write_tiny_artifact(
         for name, content in (report or {}).items():
             (aside / "report").mkdir(exist_ok=True)
             (aside / "report" / name).write_bytes(content)
-        return {
-            "name": "tiny",
-            "architecture": {"name": "tiny", "arguments": {}},
-            "preprocessing": {"background": 255, "resize_filter": "bicubic"},
-            "threshold": threshold,
-            "promise": {
-                "target_false_positive_rate": 0.01,
-                "rate_with_90_percent_confidence": 0.023,
-                "calibration_size": 99,
-                "rank": 99,
-                "words": "At most 1% of normal images are refused on average.",
-            },
-            "variants": ["pipeline"],
-            "views": [{"name": "loss", "meaning": "error", "odd": "redrawn badly here", "normal": "redrawn well"}],
-            "evaluation": {},
-            "data": {},
-            "training": {},
-            "seed": 0,
-            "library_versions": {},
-            **changes,
-        }
+        return {**_manifest_fields(threshold), **changes}
 
     write_artifact(folder, fill)
     return folder
+
+
+def _manifest_fields(threshold: float) -> dict[str, Any]:
+    return {
+        "name": "tiny",
+        "architecture": {"name": "tiny", "arguments": {}},
+        "preprocessing": {"background": 255, "resize_filter": "bicubic"},
+        "threshold": threshold,
+        "promise": {
+            "target_false_positive_rate": 0.01,
+            "rate_with_90_percent_confidence": 0.023,
+            "calibration_size": 99,
+            "rank": 99,
+            "words": "At most 1% of normal images are refused on average.",
+        },
+        "variants": ["pipeline"],
+        "views": [{"name": "loss", "meaning": "error", "odd": "redrawn badly here", "normal": "redrawn well"}],
+        "evaluation": {},
+        "data": {},
+        "training": {},
+        "seed": 0,
+        "library_versions": {},
+    }

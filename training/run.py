@@ -25,10 +25,11 @@ from app.detection.artifact import (
 )
 from app.detection.detector import Detector
 from app.detection.promise import make_promise
+from app.detection.shown import Size
 from training.data.dataset import Dataset, circle_dataset, decode_variants, own_size
 from training.data.folder import decode_folder, folder_dataset
 from training.errors import TrainingError
-from training.fitting.calibrate import calibrate, uncalibrated_detector
+from training.fitting.calibrate import Calibration, calibrate, uncalibrated_detector
 from training.fitting.fit import fit, use_one_thread
 from training.fitting.fit_views import fit_normalisation, fit_views, normalised
 from training.fitting.other_thresholds import deciding_words
@@ -56,14 +57,8 @@ def train(plan: Plan) -> Artifact:
         ArtifactError: `plan.output` holds something else, or the artifact does not load.
     """
     check_replaceable(plan.output)
-    rate, confidence = plan.target_false_positive_rate, plan.confidence
     use_one_thread()
-    if plan.data is None:
-        promise = make_promise(plan.calibration_count, rate, confidence=confidence)
-        dataset = circle_dataset(plan.count, plan.seed, plan.calibration_count, plan.test_count, plan.circles)
-    else:
-        dataset = folder_dataset(plan.data, plan.seed, rate, confidence, plan.group_by)
-        promise = make_promise(len(dataset.calibration.images), rate, confidence=confidence)
+    dataset, promise = _load(plan)
     own = decode_folder(plan.anomalies, dataset.preprocessing) if plan.anomalies else None
     size = own_size(dataset.train.originals)
     if size is not None:
@@ -73,15 +68,9 @@ def train(plan: Plan) -> Artifact:
     def fill(folder: Path) -> dict[str, Any]:
         written, detector = _write_model(folder, model, _architecture(plan))
         check_agreement(written, detector, dataset.test.images)
-        shown = [variant.shown for variant in plan.permitted.variants]
-        files = file_classes(plan, dataset.calibration, size)
-        calibration = calibrate(detector, send(plan, dataset.calibration, dataset), promise, shown, files)
-        np.save(folder / CALIBRATION, calibration.scores)
-        np.save(folder / VIEW_CALIBRATION, calibration.view_scores)
+        calibration = _calibrate(folder, plan, dataset, detector, promise, size)
         tried = try_gate(plan, dataset, Gate(written, detector, calibration, promise, size), own)
-        if tried.evaluation["power"]["least"] < plan.least_detection:
-            words = tried.evaluation["power"]["words"]
-            raise TrainingError(f"{words} At least {plan.least_detection:.0%} were asked for.")
+        _check_detection(plan, tried)
         fields = _manifest_fields(plan, dataset, written, promise, calibration.thresholds, tried.evaluation)
         fields["own_size"] = size
         findings = Findings(
@@ -102,6 +91,36 @@ def train(plan: Plan) -> Artifact:
         return fields
 
     return write_artifact(plan.output, fill)
+
+
+def _load(plan: Plan) -> tuple[Dataset, Promise]:
+    """The images, and what a threshold from so many of them can promise."""
+    rate, confidence = plan.target_false_positive_rate, plan.confidence
+    if plan.data is None:
+        promise = make_promise(plan.calibration_count, rate, confidence=confidence)
+        dataset = circle_dataset(plan.count, plan.seed, plan.calibration_count, plan.test_count, plan.circles)
+    else:
+        dataset = folder_dataset(plan.data, plan.seed, rate, confidence, plan.group_by)
+        promise = make_promise(len(dataset.calibration.images), rate, confidence=confidence)
+    return dataset, promise
+
+
+def _calibrate(
+    folder: Path, plan: Plan, dataset: Dataset, detector: Detector, promise: Promise, size: Size | None
+) -> Calibration:
+    """Calibrates, and writes the scores, from which p-values come."""
+    shown = [variant.shown for variant in plan.permitted.variants]
+    files = file_classes(plan, dataset.calibration, size)
+    calibration = calibrate(detector, send(plan, dataset.calibration, dataset), promise, shown, files)
+    np.save(folder / CALIBRATION, calibration.scores)
+    np.save(folder / VIEW_CALIBRATION, calibration.view_scores)
+    return calibration
+
+
+def _check_detection(plan: Plan, tried: Tried) -> None:
+    power = tried.evaluation["power"]
+    if power["least"] < plan.least_detection:
+        raise TrainingError(f"{power['words']} At least {plan.least_detection:.0%} were asked for.")
 
 
 def _samples(detector: Detector, dataset: Dataset, tried: Tried) -> Samples:

@@ -65,23 +65,12 @@ def folder_dataset(
     least = least_calibration_size(rate, confidence)
     _check_enough(len(paths), len(paths), least, rate, folder)
     preprocessing = Preprocessing(background=_background(found.images))
-    if preprocessing == Preprocessing():
-        images = np.stack([found.images[digest] for digest in digests])
-    else:
-        images = decode(paths, preprocessing)
+    images = _decoded(found, digests, preprocessing)
     scenes = group(images, paths, group_by)
     _tell_scenes(scenes, group_by, tell)
     _check_enough(len(np.unique(scenes)), len(paths), least, rate, folder)
     names = [printable(path.relative_to(folder)) for path in paths]
-    parts = [
-        Part(
-            [paths[row] for row in rows],
-            images[rows],
-            names=tuple(names[row] for row in rows),
-            scenes=tuple(scenes[rows].tolist()),
-        )
-        for rows in split(scenes, seed)
-    ]
+    parts = [_part(rows, paths, images, names, scenes) for rows in split(scenes, seed)]
     description = {
         "kind": "folder",
         "fingerprint": fingerprint(digests),
@@ -195,6 +184,22 @@ def _read(folder: Path, tell: Tell) -> _Folder:
             f"{found.skipped:,} files are skipped, {found.duplicates:,} exact copies are left out."
         )
     return found
+
+
+def _decoded(found: _Folder, digests: Sequence[str], preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """(N, 28, 28): what was found, decoded anew unless it lies on this background already."""
+    if preprocessing == Preprocessing():
+        return np.stack([found.images[digest] for digest in digests])
+    return decode([found.paths[digest] for digest in digests], preprocessing)
+
+
+def _part(rows: Rows, paths: Sequence[Path], images: NDArray[np.float32], names: Sequence[str], scenes: Rows) -> Part:
+    return Part(
+        [paths[row] for row in rows],
+        images[rows],
+        names=tuple(names[row] for row in rows),
+        scenes=tuple(scenes[rows].tolist()),
+    )
 
 
 def _tell_scenes(scenes: Rows, group_by: GroupBy, tell: Tell) -> None:

@@ -55,10 +55,7 @@ def fit(
             order = torch.randperm(len(targets), generator=generator)
             for indices in torch.split(order, settings.batch_size):
                 loss = objective(autoencoder, to_grey_levels(targets[indices]), settings.loss, generator)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
+                _descend(loss, optimizer, schedule)
                 batch_losses.append(loss.detach())
                 bar.update(len(indices))
             epoch_losses.append(torch.stack(batch_losses).mean().item())
@@ -68,6 +65,13 @@ def fit(
                 bar.write(f"Epoch {epoch:03} | Loss >> {epoch_losses[-1]:.4f}")
     autoencoder.eval()
     return epoch_losses
+
+
+def _descend(loss: Tensor, optimizer: Optimizer, schedule: LRScheduler) -> None:
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    schedule.step()
 
 
 def to_grey_levels(images: Tensor) -> Tensor:
