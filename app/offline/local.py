@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from app.detection.artifact import Artifact
 from app.detection.folders import files_below
 from app.detection.promise import load_with_rate
 from app.errors import ScoringError
@@ -126,19 +125,6 @@ def find_files(paths: Iterable[str], leave_out: Path | None = None) -> Iterator[
     for path in paths:
         found = files_below(path) if os.path.isdir(path) else iter([path])
         yield from (file for file in found if left_out is None or os.path.abspath(file) != left_out)
-
-
-def score_files(artifact: Artifact, settings: Settings, files: Iterable[str], workers: int) -> Generator[Row]:
-    """Yields a row for each file, in order. `files` is consumed lazily, only a few chunks ahead of the workers.
-
-    Raises:
-        BrokenProcessPool: A worker process died.
-    """
-    return in_processes((artifact,), settings, files, workers, _rows)
-
-
-def _rows(scorers: Sequence[Scorer], paths: list[str]) -> list[Row]:
-    return scorers[0].score(paths)
 
 
 def _scored_plainly(scorers: Sequence[Scorer], paths: list[str]) -> list[Scored]:

@@ -11,7 +11,7 @@ from testing.grey_levels import GREEN, RED, levels
 from testing.pictures import drawing
 
 
-def _bmp_rows(pixels: NDArray[np.generic], bits: int) -> bytes:
+def _bmp_rows(pixels: NDArray[np.generic]) -> bytes:
     """Bottom row first, each padded to four bytes."""
     packed = [row.tobytes() for row in pixels[::-1]]
     return b"".join(row + bytes(-len(row) % 4) for row in packed)
@@ -21,32 +21,30 @@ def _bmp_565() -> bytes:
     row = np.full(28, 31 << 11, "<u2")
     row[14:] = 63 << 5
     masks = np.array([0xF800, 0x7E0, 0x1F], "<u4").tobytes()
-    return make.bmp(28, 28, 16, 3, pixels=_bmp_rows(np.tile(row, (28, 1)), 16), palette=masks)
+    return make.bmp(28, 28, 16, 3, pixels=_bmp_rows(np.tile(row, (28, 1))), palette=masks)
 
 
 def _bmp_555() -> bytes:
     row = np.full(28, 31 << 10, "<u2")
     row[14:] = 31 << 5
-    return make.bmp(28, 28, 16, pixels=_bmp_rows(np.tile(row, (28, 1)), 16))
+    return make.bmp(28, 28, 16, pixels=_bmp_rows(np.tile(row, (28, 1))))
 
 
 def _bmp_32() -> bytes:
     row = np.array([[0, 0, 255, 0]] * 14 + [[0, 255, 0, 0]] * 14, np.uint8)
-    return make.bmp(28, 28, 32, pixels=_bmp_rows(np.tile(row, (28, 1, 1)), 32))
+    return make.bmp(28, 28, 32, pixels=_bmp_rows(np.tile(row, (28, 1, 1))))
 
 
 def _bmp_palette(bits: int) -> bytes:
     colors = bytes((0, 0, 255, 0, 0, 255, 0, 0))
     samples = (np.arange(28) >= 14).astype(np.uint8)
     values = np.unpackbits(samples[:, np.newaxis], axis=1)[:, 8 - bits :].reshape(-1)
-    return make.bmp(
-        28, 28, bits, colors=2, pixels=_bmp_rows(np.tile(np.packbits(values), (28, 1)), bits), palette=colors
-    )
+    return make.bmp(28, 28, bits, colors=2, pixels=_bmp_rows(np.tile(np.packbits(values), (28, 1))), palette=colors)
 
 
 def _bmp_top_down() -> bytes:
     row = np.array([[0, 0, 255]] * 14 + [[0, 255, 0]] * 14, np.uint8)
-    return make.bmp(28, -28, 24, pixels=_bmp_rows(np.tile(row, (28, 1, 1)), 24))
+    return make.bmp(28, -28, 24, pixels=_bmp_rows(np.tile(row, (28, 1, 1))))
 
 
 def _bmp_rle(bits: int) -> bytes:
@@ -58,7 +56,7 @@ def _bmp_rle(bits: int) -> bytes:
 
 def _bmp_os2() -> bytes:
     row = np.array([[0, 0, 255]] * 14 + [[0, 255, 0]] * 14, np.uint8)
-    plain = make.bmp(28, 28, 24, pixels=_bmp_rows(np.tile(row, (28, 1, 1)), 24))
+    plain = make.bmp(28, 28, 24, pixels=_bmp_rows(np.tile(row, (28, 1, 1))))
     return plain[:10] + b"\x1a\0\0\0" + b"\x0c\0\0\0\x1c\0\x1c\0\1\0\x18\0" + plain[54:]
 
 

@@ -163,7 +163,7 @@ def level(value: float) -> DecodedImage:
 
 
 @pytest.fixture
-def batches(tiny_detector: Detector, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images went through the network in each call."""
     sizes: list[int] = []
     detect = Detector.detect

@@ -19,7 +19,8 @@ from starlette.testclient import TestClient
 
 from app.__main__ import main
 from app.detection.artifact import load_artifact
-from app.offline.local import find_files, score_files
+from app.offline.local import _scored_plainly, find_files
+from app.offline.pool import in_processes
 from app.offline.rows import Row, Scorer
 from app.settings import Settings
 from testing.artifacts import write_tiny_artifact
@@ -107,18 +108,18 @@ def test_each_bad_file_is_a_row_with_its_problem(
 def test_rows_keep_the_order_of_the_paths_with_several_processes(files: Path, limits: Settings) -> None:
     paths = [str(files / f"white-{number:02}.png") for number in range(60)][::-1] * 3
     artifact = load_artifact(limits.artifact)
-    rows = list(score_files(artifact, limits, paths, workers=2))
-    assert [row.path for row in rows] == paths
-    assert rows == list(score_files(artifact, limits, paths, workers=1))
+    scored = list(in_processes((artifact,), limits, paths, 2, _scored_plainly))
+    assert [one.row.path for one in scored] == paths
+    assert scored == list(in_processes((artifact,), limits, paths, 1, _scored_plainly))
 
 
 def test_no_more_paths_are_drawn_than_the_workers_have_use_for(files: Path, limits: Settings) -> None:
     drawn = count()
     path = str(files / "white-00.png")
     endless = (path for _ in drawn)
-    rows = score_files(load_artifact(limits.artifact), limits, endless, workers=2)
-    assert next(rows).path == path
-    rows.close()
+    scored = in_processes((load_artifact(limits.artifact),), limits, endless, 2, _scored_plainly)
+    assert next(scored).row.path == path
+    scored.close()
     assert next(drawn) < 1000
 
 

@@ -116,9 +116,7 @@ def test_what_is_no_file_is_never_opened_to_be_compared(tmp_path: Path) -> None:
     assert found == [files]
 
 
-def test_the_artifact_itself_and_other_folders_are_not_overwritten(
-    artifact: Path, production: Path, tmp_path: Path
-) -> None:
+def test_the_artifact_itself_and_other_folders_are_not_overwritten(artifact: Path, production: Path) -> None:
     before = load_artifact(artifact).version
     assert main(["recalibrate", str(artifact), str(production), "--output", str(artifact)]) == 1
     assert load_artifact(artifact).version == before

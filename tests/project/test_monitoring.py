@@ -63,7 +63,7 @@ def test_every_metric_exposed_stands_on_the_dashboard(exposition: str) -> None:
         assert family.name in asked_for, family.name
 
 
-def test_the_reasons_and_routes_that_alerts_name_exist(client: TestClient) -> None:
+def test_the_reasons_and_routes_that_alerts_name_exist() -> None:
     from app import errors
 
     slugs = {getattr(one, "slug", None) for one in vars(errors).values()}

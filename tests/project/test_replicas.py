@@ -169,7 +169,7 @@ def link(tmp_path: Path) -> Path:
     return link
 
 
-def one_after_another(replicas: Replicas, clients: Clients, step: Callable[[int], None]) -> str:
+def one_after_another(clients: Clients, step: Callable[[int], None]) -> str:
     """Does `step` to each replica with requests before, between and after; gives the figures."""
     answers, retried, started = clients.answers.total(), clients.retried.total(), time.monotonic()
     for number in range(REPLICAS):
@@ -189,12 +189,12 @@ def test_no_request_is_lost_while_replicas_come_and_go(link: Path, tmp_path: Pat
         url = stack.enter_context(nginx(replicas.ports, tmp_path))
         figures = {}
         with Clients(url) as clients:
-            figures["restarted"] = one_after_another(replicas, clients, replicas.restart)
+            figures["restarted"] = one_after_another(clients, replicas.restart)
             after_restarts = clients.retried.total()
             subprocess.run(["ln", "-sfn", "strict", link], check=True)
-            figures["given a new artifact"] = one_after_another(replicas, clients, replicas.reload)
+            figures["given a new artifact"] = one_after_another(clients, replicas.reload)
             assert clients.retried.total() == after_restarts, "a reload costs no request"
-            figures["killed"] = one_after_another(replicas, clients, replicas.kill)
+            figures["killed"] = one_after_another(clients, replicas.kill)
     for what, figure in figures.items():
         print(f"{REPLICAS} replicas {what} one after another: {figure}")
     assert not clients.lost, (clients.lost, clients.retried)

@@ -70,9 +70,7 @@ def test_fail_open_never_concerns_overload(make_client: MakeClient, classifier: 
     assert not classifier.requests
 
 
-def test_authz_never_answers_5xx(
-    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_authz_never_answers_5xx(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
     client = make_client()
     break_detector(client, monkeypatch)
     assert client.post("/v1/authz/", content=NORMAL).status_code == 429

@@ -276,7 +276,7 @@ def test_several_workers_share_the_folder(tmp_path: Path) -> None:
             assert [one["id"] for one in labelled] == [row["id"]]
 
 
-def test_what_waits_is_written_before_the_service_stops(make_client: Callable[..., TestClient], tmp_path: Path) -> None:
+def test_what_waits_is_written_before_the_service_stops(tmp_path: Path) -> None:
     from app.main import create_app
     from app.settings import Settings
 

@@ -271,7 +271,7 @@ def test_a_bad_file_is_refused_in_words(visit: Callable[..., Visit]) -> None:
 
 
 @pytest.mark.complains
-def test_a_service_that_is_gone_is_said_and_can_be_tried_again(visit: Callable[..., Visit], artifact: Path) -> None:
+def test_a_service_that_is_gone_is_said_and_can_be_tried_again(visit: Callable[..., Visit]) -> None:
     one = visit()
     one.page.context.set_offline(True)
     one.page.set_input_files("#file", [upload("white.png", WHITE)])

@@ -150,7 +150,7 @@ def test_too_few_scenes_are_refused_however_many_the_images(tmp_path):
     assert len(folder_dataset(tmp_path / "bursts", 0, 0.01, group_by="none").calibration.images) == 125
 
 
-def test_nine_of_ten_contaminants_are_among_the_files_listed_first(tmp_path):
+def test_nine_of_ten_contaminants_are_among_the_files_listed_first():
     """In ten folders of one digit each, with four of other digits."""
     data = load_digits()
     found = 0

@@ -108,7 +108,7 @@ def test_broken_and_foreign_files_are_listed_and_skipped(folder):
     assert dataset.description["skipped"] == 2
 
 
-def test_a_file_larger_than_serving_accepts_is_not_read_and_a_pipe_not_waited_for(folder, monkeypatch):
+def test_a_file_larger_than_serving_accepts_is_not_read_and_a_pipe_not_waited_for(folder):
     with (folder / "video.mp4").open("wb") as file:
         file.truncate(20 * 2**30)  # takes no room on the disk
     os.mkfifo(folder / "pipe")

@@ -47,7 +47,7 @@ def test_calibration_scores_are_those_that_the_code_computes(artifact, dataset):
     np.testing.assert_allclose(np.sort(scores), committed, rtol=1e-4, atol=1e-4)
 
 
-def test_a_small_training_gives_a_gate_that_refuses_nothing_else(artifact, dataset, tmp_path):
+def test_a_small_training_gives_a_gate_that_refuses_nothing_else(dataset, tmp_path):
     plan = Plan(
         output=tmp_path / "small",
         name="small",

@@ -265,7 +265,7 @@ def test_stopped_run_leaves_nothing_and_says_so_in_one_line(tmp_path, number):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_run_stopped_while_it_writes_leaves_the_earlier_artifact(trained, tmp_path, monkeypatch, interrupts, capsys):
+def test_run_stopped_while_it_writes_leaves_the_earlier_artifact(trained, tmp_path, monkeypatch, interrupts):
     output = shutil.copytree(trained, tmp_path / "tiny")
 
     def interrupt(*_arguments):

@@ -123,7 +123,7 @@ def test_tokens_of_a_file_open_routes_and_their_names_are_logged(
 
 
 def test_the_file_is_read_again_and_a_bad_one_changes_nothing(
-    make_client: Callable[..., TestClient], tokens_file: Path, capsys: pytest.CaptureFixture[str]
+    make_client: Callable[..., TestClient], tokens_file: Path
 ) -> None:
     client = make_client(tokens_file=tokens_file)
     check: TokenCheck = client.app.state.tokens  # type: ignore[attr-defined]
