@@ -68,6 +68,11 @@ class Settings(BaseSettings):
         description="Comma-separated image formats that are accepted. AVIF, TIFF and HEIC are off unless named here: "
         "`png,jpeg,webp,bmp,gif,avif,tiff,heic`; heic takes the extra of that name.",
     )
+    reduce_jpegs: bool = Field(
+        True,
+        description="Decode a large JPEG at a fraction of its size, except in front of a classifier: up to four times "
+        "as fast, and blind to one that is made to show another picture in full.",
+    )
     max_waiting: PositiveInt = Field(
         512, description="Requests with a complete body, in flight or waiting; more are answered 503."
     )

@@ -25,6 +25,19 @@ def picture(
     return encoded(Image.new(mode, (width or side, side), colors[mode]), image_format)
 
 
+def clipped_jpeg(side: int = 256) -> bytes:
+    """A JPEG that is white wherever its pixels are averaged before they are clipped, with a square of 63% otherwise."""
+    image = np.full((side, side), 160, np.uint8)
+    square = image[side // 8 : side * 7 // 8, side // 8 : side * 7 // 8]
+    square[:] = 128
+    square[::2, ::2] = 255
+    jpeg = bytearray(encoded(Image.fromarray(image), "JPEG", quality=100))
+    start = jpeg.index(b"\xff\xdb") + 5
+    # Four times as far from the middle grey: 160 becomes 256, and one pixel in four of the square 636.
+    jpeg[start : start + 64] = bytes(4 * step for step in jpeg[start : start + 64])
+    return bytes(jpeg)
+
+
 def circle_picture(side: int = 100) -> bytes:
     image = Image.new("L", (side, side), 255)
     ImageDraw.Draw(image).ellipse((side * 0.2, side * 0.2, side * 0.8, side * 0.8), outline=0, width=max(1, side // 72))

@@ -114,9 +114,16 @@ class DecodedImage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OpenedImage:
-    """A file whose header was accepted; nothing is decoded yet."""
+    """A file whose header was accepted; nothing is decoded yet.
+
+    Attributes:
+        container: Its header, and its pixels as they are stored.
+        reduces: Whether a large JPEG is decoded at a fraction of its size. Each pixel is then the average of some that
+            are not clipped to black and white first, so that a JPEG can be made that shows others another picture.
+    """
 
     container: ImageHeader
+    reduces: bool = True
 
     @property
     def width(self) -> int:
@@ -141,18 +148,21 @@ class OpenedImage:
         """Estimate of the peak memory that decoding takes, besides the file itself."""
         container = self.container
         pixels = container.width * container.height
-        decoded = pixels // _jpeg_scale(container) ** 2 * 4 if container.format == "JPEG" else pixels
+        decoded = pixels // _jpeg_scale(self) ** 2 * 4 if container.format == "JPEG" else pixels
         strip = 24 * min(decoded, _STRIP_PIXELS)
         return len(container.pixels) + decoded + strip + int(pixels * container.bytes_per_pixel)
 
 
-def open_image(data: bytes, max_pixels: int, formats: tuple[str, ...] = ACCEPTED_FORMATS) -> OpenedImage:
+def open_image(
+    data: bytes, max_pixels: int, formats: tuple[str, ...] = ACCEPTED_FORMATS, reduces: bool = True
+) -> OpenedImage:
     """Parses a file's header and checks its size. No pixels are decoded, whatever size the header announces.
 
     Args:
         data: A whole file.
         max_pixels: The most pixels (width x height) that may be decoded later.
         formats: The accepted ones.
+        reduces: As in `OpenedImage`.
 
     Raises:
         UnsupportedFormat: Not an accepted format.
@@ -170,7 +180,7 @@ def open_image(data: bytes, max_pixels: int, formats: tuple[str, ...] = ACCEPTED
         raise TooManyPixels(f"The image has {width:,} x {height:,} pixels, {has}; at most {may} are accepted.")
     if max(width, height) > MAX_SIDE:
         raise TooManyPixels(f"The image has {width:,} x {height:,} pixels; at most {MAX_SIDE:,} a side are accepted.")
-    return OpenedImage(container)
+    return OpenedImage(container, reduces)
 
 
 def to_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> NDArray[np.float32]:
@@ -183,7 +193,7 @@ def to_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> NDArray[np
         UndecodableImage: The pixels are damaged or end early.
     """
     gray = to_large_grayscale(image, preprocessing)
-    covered = None if gray.size == (SIDE, SIDE) else _covered(image.container, gray)
+    covered = None if gray.size == (SIDE, SIDE) else _covered(image, gray)
     return to_small(gray, covered, preprocessing.resize_filter)
 
 
@@ -215,7 +225,7 @@ def to_large_grayscale(image: OpenedImage, preprocessing: Preprocessing) -> Imag
     """
     container = image.container
     try:
-        gray = _decode(container, preprocessing.background)
+        gray = _decode(image, preprocessing.background)
         if container.orientation in UPRIGHT:
             # Rotate before resizing: Pillow filters rows first and rounds the result, so rotating afterwards would
             # change grey levels by up to five.
@@ -243,15 +253,16 @@ def decode_image(
     return to_grayscale(open_image(data, max_pixels, formats), preprocessing)
 
 
-def _decode(container: ImageHeader, background: int) -> Image.Image:
-    """Decodes the first frame to mode L, composited on the background, not yet rotated. A large JPEG is reduced."""
+def _decode(opened: OpenedImage, background: int) -> Image.Image:
+    """Decodes the first frame to mode L, composited on the background, not yet rotated."""
+    container = opened.container
     if container.plain_mode:
         # Pillow's own inflating and unfiltering, without its reader of chunks: a third of the time for a small image.
         image = _inflate(container)
         return image if container.plain_mode == "L" else _flatten(image, background)
     if container.format in _OTHER_DECODERS:
         return _flatten(decode_in_colors(container), background)
-    image = open_pixels(container)
+    image = open_pixels(container, opened.reduces)
     if container.transparent_color:
         return _without_transparent_color(image, open_pixels(container), container.transparent_color, background)
     gray = _flatten(image, background)
@@ -337,19 +348,20 @@ def _inflate(container: ImageHeader) -> Image.Image:
     return image
 
 
-def _jpeg_scale(container: ImageHeader) -> int:
+def _jpeg_scale(image: OpenedImage) -> int:
     """Returns by how much Pillow's `draft` reduces a JPEG: 1, 2, 4 or 8, so that no side gets below `_DRAFT_SIDE`."""
-    times = min(container.width, container.height) // _DRAFT_SIDE
+    times = min(image.width, image.height) // _DRAFT_SIDE if image.reduces else 1
     return next((scale for scale in (8, 4, 2) if scale <= times), 1)
 
 
-def _covered(container: ImageHeader, gray: Image.Image) -> tuple[float, float, float, float]:
+def _covered(image: OpenedImage, gray: Image.Image) -> tuple[float, float, float, float]:
     """Returns the part of the upright picture that real pixels cover, as (left, top, right, bottom).
 
     It is smaller than the picture if a JPEG's size is not a multiple of the reduction: 1001 pixels at a quarter give
     251 columns, of which the last is covered by a quarter only.
     """
-    scale = _jpeg_scale(container) if container.format == "JPEG" else 1
+    container = image.container
+    scale = _jpeg_scale(image) if container.format == "JPEG" else 1
     width, height = container.width / scale, container.height / scale
     if container.orientation in _ON_THEIR_SIDE:
         width, height = height, width

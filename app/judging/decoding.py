@@ -15,6 +15,8 @@ from app.settings import Settings, usable_cores
 from app.telemetry.tracing import traced
 
 T = TypeVar("T")
+# `open_image` with the bounds of the service.
+Opening = Callable[[bytes], OpenedImage]
 Pixels = NDArray[np.float32]
 
 # Up to these sizes a decode takes less time than handing it to a thread and back.
@@ -51,38 +53,50 @@ class Decoder:
         self.heavy = Lane("decode-large", 1)
 
     @traced("decode")
-    async def decode(self, data: bytes, preprocessing: Preprocessing, patience: Patience) -> DecodedImage:
+    async def decode(
+        self, data: bytes, preprocessing: Preprocessing, patience: Patience, reduces: bool = True
+    ) -> DecodedImage:
         """Decodes one file.
+
+        Args:
+            data: The file.
+            preprocessing: Of the artifact.
+            patience: Of the request.
+            reduces: Whether a large JPEG may be decoded at a fraction of its size (`OpenedImage`).
 
         Raises:
             Refusal: What opening and decoding it raise.
             DeadlineExceeded: The deadline passed before the file was decoded in a thread.
             ClientDisconnect: The client went away.
         """
-        image = self._opened_in_place(data)
+        opening = self._opening(reduces)
+        image = self._opened_in_place(data, opening)
         if image is not None:
             return decode_opened(image, preprocessing)
-        decode = partial(_decode_if_light, data, self._max_pixels, preprocessing, self._formats)
-        decoded = await self.run(decode, patience)
-        return await self._decode_heavy(data, preprocessing, patience) if decoded is None else decoded
+        decoded = await self.run(partial(_decode_if_light, data, opening, preprocessing), patience)
+        if decoded is not None:
+            return decoded
+        # Opens the file again: keeping the opened image while waiting would keep a copy of the file in memory.
+        return await patience.run(self.heavy, partial(_decode, data, opening, preprocessing))
 
     @traced("decode")
     async def decode_all(
-        self, files: Sequence[bytes], preprocessing: Preprocessing, patience: Patience
+        self, files: Sequence[bytes], preprocessing: Preprocessing, patience: Patience, reduces: bool = True
     ) -> list[DecodedImage | Refusal]:
         """Decodes several files in threads, each to the same numbers as `decode` does.
 
         Returns:
             In order, the image, or the refusal of a file that cannot be decoded.
         """
+        opening = self._opening(reduces)
         decoded: list[DecodedImage | Refusal] = []
         while len(decoded) < len(files):
             rest = files[len(decoded) :]
-            decode = partial(_decode_slice, rest, self._max_pixels, preprocessing, self._formats)
-            done = await self.run(decode, patience)
+            done = await self.run(partial(_decode_slice, rest, opening, preprocessing), patience)
             decoded += done
             if not done:
-                decoded.append(await self._decode_heavy_or_refuse(rest[0], preprocessing, patience))
+                heavy = partial(_decode_or_refuse, rest[0], opening, preprocessing)
+                decoded.append(await patience.run(self.heavy, heavy))
         return decoded
 
     async def run(self, work: Callable[[], T], patience: Patience) -> T:
@@ -94,34 +108,22 @@ class Decoder:
         self.light.close()
         self.heavy.close()
 
-    def _opened_in_place(self, data: bytes) -> OpenedImage | None:
+    def _opening(self, reduces: bool) -> Opening:
+        return partial(open_image, max_pixels=self._max_pixels, formats=self._formats, reduces=reduces)
+
+    def _opened_in_place(self, data: bytes, opening: Opening) -> OpenedImage | None:
         """The opened file if decoding it takes so little time that a thread is not worth it, else None.
 
         Larger files are not even opened in the event loop.
         """
         if len(data) > (_IN_PLACE_BYTES if self._has_spare_core else _IN_PLACE_JPEG_BYTES):
             return None
-        image = open_image(data, self._max_pixels, self._formats)
+        image = opening(data)
         pixels = image.width * image.height
         if pixels <= _IN_PLACE_PIXELS and len(data) <= _IN_PLACE_BYTES:
             return image
-        is_quick = not self._has_spare_core and image.is_streamed and pixels <= _IN_PLACE_JPEG_PIXELS
+        is_quick = not self._has_spare_core and image.reduces and image.is_streamed and pixels <= _IN_PLACE_JPEG_PIXELS
         return image if is_quick else None
-
-    async def _decode_heavy(self, data: bytes, preprocessing: Preprocessing, patience: Patience) -> DecodedImage:
-        # Opens the file again: keeping the opened image while waiting would keep a copy of the file in memory.
-        decode = partial(_decode, data, self._max_pixels, preprocessing, self._formats)
-        return await patience.run(self.heavy, decode)
-
-    async def _decode_heavy_or_refuse(
-        self, data: bytes, preprocessing: Preprocessing, patience: Patience
-    ) -> DecodedImage | Refusal:
-        try:
-            return await self._decode_heavy(data, preprocessing, patience)
-        except Refusal as refusal:
-            if refusal.status >= 500:
-                raise
-            return _to_keep(refusal)
 
 
 def _to_keep(refusal: Refusal) -> Refusal:
@@ -129,20 +131,25 @@ def _to_keep(refusal: Refusal) -> Refusal:
     return refusal.with_traceback(None)
 
 
-def _decode(data: bytes, max_pixels: int, preprocessing: Preprocessing, formats: tuple[str, ...]) -> DecodedImage:
-    return decode_opened(open_image(data, max_pixels, formats), preprocessing)
+def _decode(data: bytes, opening: Opening, preprocessing: Preprocessing) -> DecodedImage:
+    return decode_opened(opening(data), preprocessing)
 
 
-def _decode_if_light(
-    data: bytes, max_pixels: int, preprocessing: Preprocessing, formats: tuple[str, ...]
-) -> DecodedImage | None:
+def _decode_or_refuse(data: bytes, opening: Opening, preprocessing: Preprocessing) -> DecodedImage | Refusal:
+    try:
+        return _decode(data, opening, preprocessing)
+    except Refusal as refusal:
+        return _to_keep(refusal)
+
+
+def _decode_if_light(data: bytes, opening: Opening, preprocessing: Preprocessing) -> DecodedImage | None:
     """Decodes a file, or returns None if that would take more than `_HEAVY_BYTES` of memory."""
-    image = open_image(data, max_pixels, formats)
+    image = opening(data)
     return None if image.memory_bytes > _HEAVY_BYTES else decode_opened(image, preprocessing)
 
 
 def _decode_slice(
-    files: Sequence[bytes], max_pixels: int, preprocessing: Preprocessing, formats: tuple[str, ...]
+    files: Sequence[bytes], opening: Opening, preprocessing: Preprocessing
 ) -> list[DecodedImage | Refusal]:
     """Decodes files in order, until `_SLICE_SECONDS` have passed or the next file is memory-heavy.
 
@@ -153,7 +160,7 @@ def _decode_slice(
     end = perf_counter() + _SLICE_SECONDS
     for data in files:
         try:
-            decoded = _decode_if_light(data, max_pixels, preprocessing, formats)
+            decoded = _decode_if_light(data, opening, preprocessing)
         except Refusal as refusal:
             done.append(_to_keep(refusal))
         else:

@@ -99,12 +99,13 @@ class Judge:
         """Takes no more work."""
         self.decoder.close()
 
-    def admit(self, receive: Receive, scope: Scope | None = None) -> "Admission":
+    def admit(self, receive: Receive, scope: Scope | None = None, reduces: bool = True) -> "Admission":
         """Returns a context manager that counts the request, whose body is complete, among those in flight.
 
         Args:
             receive: The request's; tells when its client goes away.
             scope: The request's; `on_judged` finds its id and its route there.
+            reduces: Whether a large JPEG may be judged at a fraction of its size (`OpenedImage`).
 
         Raises:
             NotReady: No artifact is loaded.
@@ -113,7 +114,7 @@ class Judge:
         if self.waiting >= self._max_waiting:
             raise Overloaded(f"{self._max_waiting} requests are in flight or waiting; try again.")
         patience = Patience(self._timeout_seconds, receive)
-        return Admission(self, self._current_queue(), self.decoder, patience, scope or {})
+        return Admission(self, self._current_queue(), patience, scope or {}, reduces)
 
     def count_waiting(self, more: int) -> None:
         """Counts one more admitted request, or one less; `Admission` calls it."""
@@ -127,7 +128,7 @@ class Judge:
 
 
 class Admission:
-    """One admitted request, with its detector and its deadline. A context manager.
+    """One admitted request, with its detector and its deadline. A context manager, at whose end its images are counted.
 
     Every method that uses a thread may also raise `DeadlineExceeded`, or `ClientDisconnect` if the client went away.
     The work is then not started, or its result is discarded.
@@ -136,13 +137,15 @@ class Admission:
         detector: The detector for all images of this request.
     """
 
-    def __init__(self, judge: Judge, queue: DetectionQueue, decoder: Decoder, patience: Patience, scope: Scope) -> None:
+    def __init__(self, judge: Judge, queue: DetectionQueue, patience: Patience, scope: Scope, reduces: bool) -> None:
         self.detector = queue.detector
         self._judge = judge
         self._queue = queue
-        self._decoder = decoder
+        self._decoder = judge.decoder
         self._patience = patience
         self._scope = scope
+        self._reduces = reduces
+        self._judged: list[tuple[Judgement, Content, bool]] = []
 
     def __enter__(self) -> Self:
         self._judge.count_waiting(1)
@@ -150,6 +153,8 @@ class Admission:
 
     def __exit__(self, *error: object) -> None:
         self._judge.count_waiting(-1)
+        for judgement, content, for_drift in self._judged:
+            self._tell(judgement, content, for_drift)
 
     async def judge(self, data: bytes, for_drift: bool = True) -> Judgement:
         """Judges one file.
@@ -161,11 +166,12 @@ class Admission:
         Raises:
             Refusal: What opening and decoding it raise.
         """
-        image = await self._decoder.decode(data, self.detector.artifact.preprocessing, self._patience)
+        preprocessing = self.detector.artifact.preprocessing
+        image = await self._decoder.decode(data, preprocessing, self._patience, self._reduces)
         with span("network"):
             detection = await self._queue.detect(image)
         judgement = Judgement(image.pixels, detection, self.detector, image.shown)
-        self._tell(judgement, data, for_drift)
+        self._judged.append((judgement, data, for_drift))
         return judgement
 
     async def judge_all(self, files: Sequence[bytes]) -> list[Judgement | Refusal]:
@@ -174,7 +180,8 @@ class Admission:
         Returns:
             In order, a judgement, or the refusal of a file that cannot be judged.
         """
-        decoded = await self._decoder.decode_all(files, self.detector.artifact.preprocessing, self._patience)
+        preprocessing = self.detector.artifact.preprocessing
+        decoded = await self._decoder.decode_all(files, preprocessing, self._patience, self._reduces)
         usable = [(one, file) for one, file in zip(decoded, files, strict=True) if not isinstance(one, Refusal)]
         judgements = iter(await self._judge_decoded([image for image, _ in usable], [file for _, file in usable]))
         results = [one if isinstance(one, Refusal) else next(judgements) for one in decoded]
@@ -194,6 +201,12 @@ class Admission:
     async def detect(self, images: Sequence[DecodedImage]) -> list[Detection]:
         """Judges further readings of images that were judged already; none of these is counted."""
         return list(await asyncio.gather(*map(self._queue.detect, images)))
+
+    def revise(self, judgement: Judgement, final: Judgement) -> None:
+        """Lets another judgement of the same image count in the place of `judgement`."""
+        self._judged = [
+            (final if one is judgement else one, content, for_drift) for one, content, for_drift in self._judged
+        ]
 
     async def run(self, work: Callable[[], T]) -> T:
         """Runs other blocking work of this request, such as parsing, in a thread."""
@@ -217,8 +230,7 @@ class Admission:
             Judgement(image.pixels, detection, self.detector, image.shown)
             for image, detection in zip(images, detections, strict=True)
         ]
-        for judgement, content in zip(judgements, contents, strict=True):
-            self._tell(judgement, content)
+        self._judged += [(judgement, content, True) for judgement, content in zip(judgements, contents, strict=True)]
         return judgements
 
     def _tell(self, judgement: Judgement, content: Content, for_drift: bool = True) -> None:

@@ -100,7 +100,7 @@ def score_with_ray(settings: Settings, source: str, output: str, actors: int | N
         ScoringError: INPUT or OUTPUT cannot be used, or Ray gave up.
     """
     artifact = load_with_rate(settings.artifact, settings.target_false_positive_rate)
-    limits = settings.model_dump(include={"max_upload_bytes", "max_image_pixels"})
+    limits = settings.model_dump(include={"max_upload_bytes", "max_image_pixels", "reduce_jpegs"})
     if settings.formats != ACCEPTED_FORMATS:
         limits["formats"] = list(settings.formats)
     origin, files = _open(source, output, {"model": artifact.version, **limits})

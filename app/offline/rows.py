@@ -68,7 +68,7 @@ class Scorer:
         """
         Args:
             artifact: Verified by `load_artifact`.
-            settings: Of these, `max_upload_bytes` (of one file), `max_image_pixels` and `formats`.
+            settings: Of these, `max_upload_bytes` (of one file), `max_image_pixels`, `formats` and `reduce_jpegs`.
 
         Raises:
             ArtifactError: The graph does not run, or does not fit its manifest.
@@ -79,6 +79,7 @@ class Scorer:
         self._max_bytes = settings.max_upload_bytes
         self._max_pixels = settings.max_image_pixels
         self._formats = settings.formats
+        self._reduces = settings.reduce_jpegs
 
     def score(self, paths: Sequence[str], read: Read | None = None) -> list[Row]:
         """Scores one chunk; a row does not depend on its neighbours.
@@ -140,7 +141,8 @@ class Scorer:
             raise self._too_many_bytes()
         if not content:
             raise MalformedRequest("The file is empty.")
-        return decode_opened(open_image(content, self._max_pixels, self._formats), self._preprocessing)
+        opened = open_image(content, self._max_pixels, self._formats, self._reduces)
+        return decode_opened(opened, self._preprocessing)
 
     def _row(self, path: str, detection: Detection) -> Row:
         return Row(

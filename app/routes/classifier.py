@@ -18,7 +18,7 @@ from yarl import URL
 
 from app.errors import ClassifierDown, ClassifierTooSlow, MalformedRequest
 from app.judging.queues import while_connected
-from app.routes.raw_headers import RawHeaders, RawHeadersRequest, end_to_end, sendable
+from app.routes.raw_headers import RawHeaders, RawHeadersRequest, end_to_end, relative_location, sendable
 from app.telemetry.tracing import traced, with_trace
 
 logger = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ class Classifier:
     @traced("forward", "client")
     async def forward(self, method: str, path: bytes, query: bytes, headers: RawHeaders, body: bytes) -> Answer:
         """Sends one request, once; its answer is not interpreted: redirects, encodings and cookies are the client's.
+        Only a redirect to the classifier's own address becomes a relative one.
 
         Args:
             path: Percent-encoded; empty, or begins with a slash. Appended to the classifier's own path.
@@ -139,7 +140,11 @@ class Classifier:
         # The Content-Length of a 204 or 304 response is not that of its own body, which is empty; the server would
         # reject the mismatch.
         unsent = (b"date", b"content-length") if response.status in (204, 304) else (b"date",)
-        headers_back = [field for field in end_to_end(response.raw_headers) if field[0] not in unsent]
+        headers_back = [
+            (name, relative_location(value, target) if name == b"location" else value)
+            for name, value in end_to_end(response.raw_headers)
+            if name not in unsent
+        ]
         return Answer(response.status, headers_back, held, rest)
 
     async def _rest(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:

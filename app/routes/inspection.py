@@ -24,7 +24,7 @@ from app.payload.found_images import Images
 from app.payload.places import Places
 from app.routes.forwarding import WrittenRequest, run_by_size, write_judged
 from app.routes.intake import judge_found, parse_body
-from app.routes.raw_headers import RawHeaders
+from app.routes.raw_headers import RawHeaders, check_spelling
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -101,6 +101,10 @@ async def _inspect(request: Request, headers: RawHeaders, path: bytes, body: byt
         return GateDecision("unjudged", refusal=PartialBody("The body exceeds Envoy's max_request_bytes."))
     settings: Settings = request.app.state.settings
     writes = proxies and settings.forward == "judged"
+    try:
+        check_spelling(headers)
+    except Refusal as refusal:
+        return GateDecision("unjudged", refusal=refusal)
     if _is_unjudged(request, Headers(raw=headers), path):
         return GateDecision("none")
     model = ""
@@ -108,7 +112,7 @@ async def _inspect(request: Request, headers: RawHeaders, path: bytes, body: byt
     try:
         if request.method in WITHOUT_IMAGE and not body and not take(body).images.count:
             return GateDecision("none")
-        with judge.admit(request.receive, request.scope) as admission:
+        with judge.admit(request.receive, request.scope, reduces=False) as admission:
             model = _model(admission.detector)
             found = await parse_body(admission, take, body)
             if found.images.count:
@@ -170,7 +174,9 @@ async def _judge_readings(
             if detection.is_anomaly
         ]
         if odd:
-            judgements[index] = max(odd, key=lambda one: _oddness(one.detection.score))
+            oddest = max(odd, key=lambda one: _oddness(one.detection.score))
+            admission.revise(judgements[index], oddest)
+            judgements[index] = oddest
             odd_elsewhere.add(index)
     return odd_elsewhere
 

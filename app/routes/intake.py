@@ -13,6 +13,7 @@ from app.errors import Refusal
 from app.judging.decoding import Pixels
 from app.judging.judge import Admission, Judge, Judgement
 from app.payload.body import BodyReader
+from app.settings import Settings
 from app.telemetry.tracing import traced
 
 Found = TypeVar("Found")
@@ -43,9 +44,10 @@ async def take_in(
     """
     bodies: BodyReader = request.app.state.bodies
     judges: Judge = request.app.state.judge
+    settings: Settings = request.app.state.settings
     with bodies.hold() as reservation:
         body = await bodies.read(request.scope["headers"], request.receive, reservation)
-        with judges.admit(request.receive, request.scope) as admission:
+        with judges.admit(request.receive, request.scope, settings.reduce_jpegs) as admission:
             found = await parse_body(admission, parse, body, in_place_bytes)
             del body  # the images found are copies; keeping the body too would double the memory of an upload
             return await judge(admission, found)

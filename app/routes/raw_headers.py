@@ -1,12 +1,15 @@
 """Header fields as bytes, on their way from one connection to another."""
 
+import posixpath
 import re
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDict
+from yarl import URL
 
 from app.errors import MalformedRequest
 
@@ -24,6 +27,31 @@ _ABOVE_ASCII = {byte: _PRIVATE + byte for byte in range(0x80, 0x100)}
 _WRITTEN = re.compile(rb"\xef[\x9e\x9f][\x80-\xbf]")
 
 
+# Fields that say what a request is. CGI and WSGI do not tell "_" from "-" in their names (uWSGI takes the first of both
+# spellings for a request's type or length), and gunicorn takes its SCRIPT_NAME and PATH_INFO from such fields.
+_MEANINGS = frozenset(
+    {b"content-type", b"content-length", b"content-encoding", b"transfer-encoding", b"host", b"script-name"}
+    | {b"path-info", b"request-method", b"query-string"}
+)
+
+
+def check_spelling(headers: RawHeaders) -> None:
+    """Refuses what some servers take for a field that says what the request is, and others do not.
+
+    Args:
+        headers: Names in lower case.
+
+    Raises:
+        MalformedRequest: A field of such a name is spelt with an underscore.
+    """
+    for name, _ in headers:
+        if b"_" in name and name.replace(b"_", b"-") in _MEANINGS:
+            spelt = name.decode("latin-1")
+            raise MalformedRequest(
+                f"The header field `{spelt}`, with an underscore, means different things to servers."
+            )
+
+
 def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
     """Without the header fields that concern one connection only, and those that `Connection` names (RFC 9110, 7.6.1).
 
@@ -35,6 +63,29 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
         token.strip().lower() for name, value in fields if name == b"connection" for token in value.split(b",")
     } | _HOP_BY_HOP
     return [(name, value) for name, value in fields if name not in named]
+
+
+def relative_location(location: bytes, target: URL) -> bytes:
+    """Where a redirect leads, seen from what was asked for: an address of the classifier's own becomes a relative one.
+
+    A client that followed that address would leave the gate behind. A relative one is right behind any prefix.
+
+    Args:
+        location: As the classifier wrote it.
+        target: Of the request that it answered.
+    """
+    try:
+        wanted = urlsplit(location.decode("ascii"))
+        port = wanted.port or {"http": 80, "https": 443}.get(wanted.scheme)
+    except ValueError:
+        return location
+    if (wanted.hostname, port) != (target.host, target.port):
+        return location
+    path = wanted.path or "/"
+    relative = posixpath.relpath(path, posixpath.dirname(target.raw_path))
+    relative = "./" + relative if relative != "." else "."
+    relative += "/" if path.endswith("/") else ""
+    return wanted._replace(scheme="", netloc="", path=relative).geturl().encode("ascii")
 
 
 def sendable(headers: RawHeaders) -> CIMultiDict[str]:

@@ -27,6 +27,52 @@ def test_hop_by_hop_fields_are_left_out_and_others_keep_their_order() -> None:
     assert end_to_end(headers) == [(b"x-a", b"1"), (b"x-a", b"2")]
 
 
+@pytest.mark.parametrize(
+    ("location", "comes_back"),
+    [
+        (b"{}/digits/", b"./digits/"),
+        (b"{}/digits/?q=1#there", b"./digits/?q=1#there"),
+        (b"{}/other/place", b"./other/place"),
+        (b"{}", b"./"),
+        (b"/digits/", b"/digits/"),
+        (b"https://elsewhere.example/digits", b"https://elsewhere.example/digits"),
+        (b"http://127.0.0.1:1/digits", b"http://127.0.0.1:1/digits"),
+    ],
+)
+def test_redirect_to_the_classifier_itself_does_not_lead_around_the_gate(
+    make_client: MakeClient, classifier: FakeClassifier, location: bytes, comes_back: bytes
+) -> None:
+    location = location.replace(b"{}", classifier.url.encode())
+    classifier.answer = b"HTTP/1.1 308 Permanent Redirect\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % location
+    client = make_client(classifier_url=classifier.url)
+    answer = client.post("/v1/gate/digits", content=NORMAL, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"].encode()) == (308, comes_back)
+
+
+def test_client_that_follows_such_a_redirect_is_judged_again(
+    make_client: MakeClient, classifier: FakeClassifier
+) -> None:
+    redirect = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: %s/a/b/\r\nContent-Length: 0\r\n\r\n"
+    classifier.answer = redirect % classifier.url.encode()
+    client = make_client(classifier_url=classifier.url)
+    answer = client.get("/v1/gate/a/c", follow_redirects=False)
+    assert answer.next_request is not None
+    assert answer.next_request.url.path == "/v1/gate/a/b/"
+
+
+@pytest.mark.parametrize("name", ["Content_Type", "content_length", "SCRIPT_NAME", "Path_Info"])
+@pytest.mark.parametrize("settings", [{}, {"unjudged": "POST /jobs/*"}])
+def test_field_that_some_servers_take_for_another_is_refused(
+    make_client: MakeClient, classifier: FakeClassifier, name: str, settings: dict[str, str]
+) -> None:
+    client = make_client(classifier_url=classifier.url, **settings)
+    answer = client.post("/v1/gate/jobs/1", content=NORMAL, headers={name: "x"})
+    assert answer.status_code == 400
+    assert f"`{name.lower()}`" in answer.json()["detail"]
+    assert not classifier.requests
+    assert client.post("/v1/gate/jobs/1", content=NORMAL, headers={"api_key": "x"}).status_code == 200
+
+
 def test_classifier_that_is_down_is_a_502_that_does_not_tell_where_it_is(make_client: MakeClient) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -16,9 +17,11 @@ from starlette.testclient import TestClient
 from app.payload.content_type import read_content_type
 from app.payload.multipart import parse_form
 from app.settings import Settings, SettingsError
+from testing.artifacts import write_tiny_artifact
 from testing.fake_classifier import FakeClassifier, ReceivedRequest
 from testing.gate_requests import b64
-from testing.pictures import encoded, picture
+from testing.pictures import clipped_jpeg, encoded, picture
+from testing.servers import wait_until
 
 MakeClient = Callable[..., TestClient]
 HIDDEN = encoded(Image.new("RGBA", (40, 30), (0, 0, 0, 0)))  # white on white, for who minds transparency
@@ -53,7 +56,39 @@ def test_readings_of_other_decoders_are_not_counted_as_images(
 ) -> None:
     client = make_client(classifier_url=classifier.url)
     client.post("/v1/gate/", content=HIDDEN)
-    assert 'gate_verdicts_total{verdict="normal"} 1.0' in client.get("/metrics").text
+    metrics = client.get("/metrics").text
+    assert 'gate_verdicts_total{verdict="anomaly"} 1.0' in metrics
+    assert 'gate_verdicts_total{verdict="normal"} 0.0' in metrics
+
+
+@pytest.mark.parametrize("settings", [{}, {"mode": "shadow"}])
+def test_image_that_is_odd_for_another_decoder_alone_is_kept_as_refused(
+    make_client: MakeClient, classifier: FakeClassifier, tmp_path: Path, settings: dict[str, str]
+) -> None:
+    client = make_client(classifier_url=classifier.url, keep_folder=tmp_path / "kept", **settings)
+    client.post("/v1/gate/", content=HIDDEN)
+    assert wait_until(lambda: len(client.get("/v1/kept").json()["kept"]) == 1, 10)
+    (row,) = client.get("/v1/kept").json()["kept"]
+    assert row["verdict"] == "anomaly"
+    assert row["score"] > row["threshold"]
+
+
+@pytest.mark.parametrize("forward", ["original", "judged"])
+def test_jpeg_that_is_white_only_before_its_pixels_are_clipped_is_refused(
+    make_client: MakeClient, classifier: FakeClassifier, tmp_path: Path, forward: str
+) -> None:
+    artifact = write_tiny_artifact(tmp_path / "strict", 0.02)
+    client = make_client(classifier_url=classifier.url, forward=forward, artifact=artifact)
+    assert not client.post("/v1/predict", content=clipped_jpeg()).json()["is_anomaly"]
+    assert client.post("/v1/gate/", content=clipped_jpeg()).status_code == 422
+    files = [("file", clipped_jpeg()), ("file", picture())]
+    assert client.post("/v1/gate/", files=files).status_code == 422
+    assert not classifier.requests
+
+
+def test_service_decodes_jpegs_in_full_if_told_so(make_client: MakeClient, tmp_path: Path) -> None:
+    client = make_client(reduce_jpegs=False, artifact=write_tiny_artifact(tmp_path / "strict", 0.02))
+    assert client.post("/v1/predict", content=clipped_jpeg()).json()["is_anomaly"]
 
 
 def test_no_other_route_minds_other_decoders(client: TestClient) -> None:
