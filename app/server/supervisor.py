@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from app.server.listener import log_address
 from app.server.worker import LENGTH_BYTES
@@ -45,6 +46,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._count = settings.workers
+        self._command = _worker_command()
         self._patience_seconds = settings.drain_seconds + settings.request_timeout_seconds + _EXIT_SECONDS
         self._listener = listener
         self._workers: list[_Worker] = []
@@ -104,9 +106,7 @@ class Supervisor:
         inherited = (self._listener.fileno(), ready_write, self._parent_pipe[0], artifact_write, snapshot)
         # In a group of its own: Ctrl-C in a terminal reaches this process alone, which then drains the workers.
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "app.server.worker",
+            *self._command,
             *map(str, inherited),
             pass_fds=[descriptor for descriptor in inherited if descriptor >= 0],
             process_group=0,
@@ -193,6 +193,16 @@ class Supervisor:
         for worker in self._workers:
             logger.error("a worker does not stop and is killed", extra={"fields": {"pid": worker.process.pid}})
             worker.send(signal.SIGKILL)
+
+
+def _worker_command() -> list[str]:
+    """What starts a worker, but for its arguments; it finds the same packages as this process.
+
+    `python -m app`, in a checkout and in the container, finds them in the working folder. The installed command does
+    not look there: an `app` in that folder is the user's own, and -P keeps the worker from it as well.
+    """
+    is_found_here = Path(__file__).resolve().parents[2].samefile(".")
+    return [sys.executable, *([] if is_found_here else ["-P"]), "-m", "app.server.worker"]
 
 
 async def _byte_comes(pipe: int) -> bool:

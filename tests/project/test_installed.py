@@ -1,10 +1,13 @@
 """What `pip install .` gives: the command, its default artifact, and no need of a checkout."""
 
+import re
+import signal
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import httpx2
 import pytest
 
 import imagegate.__main__
@@ -34,13 +37,19 @@ def installed(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return site
 
 
+INSTALLED = [sys.executable, "-P", "-c", "import sys, imagegate.__main__; sys.exit(imagegate.__main__.main())"]
+
+
+def environment(installed: Path) -> dict[str, str]:
+    return {"PYTHONPATH": str(installed), "PATH": "/usr/bin:/bin"}
+
+
 def run_installed(installed: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The command as its entry point starts it: its packages are found in the installation, not in the folder."""
-    code = "import sys, imagegate.__main__; sys.exit(imagegate.__main__.main())"
     return subprocess.run(
-        [sys.executable, "-P", "-c", code, *words],
+        [*INSTALLED, *words],
         cwd=folder,
-        env={"PYTHONPATH": str(installed), "PATH": "/usr/bin:/bin"},
+        env=environment(installed),
         capture_output=True,
         text=True,
         timeout=60,
@@ -48,15 +57,43 @@ def run_installed(installed: Path, folder: Path, *words: str) -> subprocess.Comp
     )
 
 
-def test_the_installed_command_judges_with_the_default_artifact_beside_a_folder_named_app(
-    installed: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def folder_with_an_app(tmp_path: Path) -> Path:
+    """A working folder as a user may have it, with a package named `app` of its own."""
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "__init__.py").write_text("raise SystemExit('this is the wrong app')")
     (tmp_path / "circle.png").write_bytes(circle_picture())
-    run = run_installed(installed, tmp_path, "score", "circle.png", "--workers", "1")
+    return tmp_path
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_installed_command_judges_with_the_default_artifact_beside_a_folder_named_app(
+    installed: Path, folder_with_an_app: Path, workers: str
+) -> None:
+    paths = ["circle.png"] * 20  # more than one process would take
+    run = run_installed(installed, folder_with_an_app, "score", *paths, "--workers", workers)
     assert run.returncode == 0, run.stderr
-    assert f",{load_artifact(DEFAULT_ARTIFACT).version},,," in run.stdout
+    assert run.stdout.count(f",{load_artifact(DEFAULT_ARTIFACT).version},,,") == 20
+
+
+def test_the_installed_command_serves_with_several_workers_beside_a_folder_named_app(
+    installed: Path, folder_with_an_app: Path
+) -> None:
+    command = [*INSTALLED, "serve", "--workers", "2", "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=folder_with_an_app, env=environment(installed), stderr=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stderr is not None
+            said = ""
+            while (address := re.search(r"http://\S+", said)) is None:
+                line = server.stderr.readline()
+                assert line, said
+                said += line
+            assert httpx2.get(f"{address.group()}/readyz", timeout=30).status_code == 200
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.communicate(timeout=60)
 
 
 def test_the_wheel_holds_the_page_and_the_report_template(installed: Path) -> None:
