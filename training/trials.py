@@ -111,7 +111,7 @@ def try_gate(plan: Plan, dataset: Dataset, gate: Gate, own: Named | None) -> Tri
         for name, images in made_images(dataset.test.images).items()
     }
     trial = _trial(normal, odd, made, limits)
-    evaluation = evaluate(limits, normal, odd)
+    evaluation = evaluate(limits, normal, odd, apart=[YOUR_ANOMALIES])
     evaluation["power"] = describe_power(_refused_shares(made, limits))
     evaluation["also_done"] = _also_done(gate, dataset, plan.seed + 2)
     evaluation["other_decoders"] = _other_decoders(gate, dataset, limits)

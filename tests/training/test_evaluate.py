@@ -45,6 +45,9 @@ def test_rates_are_the_shares_above_the_threshold():
     assert evaluation["families"]["dark"]["detection_rate"] == 1
     assert evaluation["families"]["dark"]["auroc"] == 1
     assert evaluation["families"]["same"]["detection_rate"] < 0.2
+    apart = evaluate(limits, *(score_sets(detector, limits, own) for own in sets), apart=["same"])
+    assert apart["families"] == evaluation["families"]
+    assert (apart["macro_detection_rate"], apart["macro_auroc"], apart["images_per_family"]) == (1, 1, 100)
     assert evaluation["macro_auroc"] == pytest.approx((1 + evaluation["families"]["same"]["auroc"]) / 2, abs=1e-3)
 
 

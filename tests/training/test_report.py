@@ -74,6 +74,7 @@ def findings_of(model, radii=(), families=("noise",), kind="circles", name="tiny
     limits = one_limit(0.5, (*tested, *anomalies))
     data = {"kind": kind, "circles": "smooth", "train": 5, "calibration": 99, "test": 12, "fingerprint": "sha256:ab"}
     views = list(detector.artifact.manifest.views)
+    scores = [score_sets(detector, limits, sets) for sets in (tested, anomalies)]
     manifest = {
         "name": name,
         "architecture": Architecture(name="gate", arguments={"latent_size": network.encoder[-1].out_features}),
@@ -86,7 +87,7 @@ def findings_of(model, radii=(), families=("noise",), kind="circles", name="tiny
         "kinds": {"jpeg28": "80..100"},
         "variants": list(tested),
         "views": views,
-        "evaluation": evaluate(limits, *(score_sets(detector, limits, sets) for sets in (tested, anomalies))),
+        "evaluation": evaluate(limits, *scores, apart=[YOUR_ANOMALIES]),
         "data": data if kind == "circles" else {**data, "skipped": 1, "duplicates": 2},
         "training": {"epochs": 2, "batch_size": 32, "learning_rate": 0.001, "one_cycle": True, "loss": "mse"},
         "seed": 7,
@@ -161,17 +162,19 @@ def test_the_oddest_files_are_shown_with_their_names(tmp_path, models):
 
 def test_own_anomalies_are_told_by_subfolder_and_the_missed_ones_by_name(tmp_path, models):
     network, detector = models[1]
-    findings = findings_of(models[1], kind="folder", families=(YOUR_ANOMALIES,))
+    findings = findings_of(models[1], kind="folder", families=("noise", "dust", YOUR_ANOMALIES))
     scores = judge(findings, detector).families[YOUR_ANOMALIES].scores
     threshold = float(np.sort(scores)[2])  # three of twelve pass
     names = [f"{'dust' if row % 2 else 'scratch'}/{row}.png" for row in range(12)]
-    findings = replace(findings, own_names=names, limits=one_limit(threshold, (*findings.tested, YOUR_ANOMALIES)))
+    findings = replace(findings, own_names=names, limits=one_limit(threshold, (*findings.tested, *findings.anomalies)))
     rate = {"images": 6, "detection_rate": 0.75, "detection_rate_interval": [0.4, 0.9]}
     subfolders = {"dust": rate, "scratch": rate}
     findings.manifest["evaluation"]["own_anomalies"] = {**rate, "images": 12, "subfolders": subfolders}
     write_report(tmp_path / "report", findings, network, detector)
     text = Page((tmp_path / "report" / "index.html").read_text()).text
     missed = [names[row] for row in np.argsort(scores, kind="stable")[:3]]
+    assert "mean over 2 families" in text
+    assert 'of each of 2 families; "your anomalies" are' in text
     assert "3 missed" in text
     assert re.search(r"\s+".join(map(re.escape, missed)), text)
     assert re.search(r"dust\s*6\s*75%", text)

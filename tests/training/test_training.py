@@ -24,6 +24,7 @@ from app.settings import Settings
 from testing.paths import ROOT
 from training.__main__ import _parser as parser
 from training.__main__ import main
+from training.data.anomalies import ANYWHERE
 from training.data.dataset import circle_dataset
 from training.errors import TrainingError
 from training.plan import FitSettings, Plan, make_plan
@@ -161,7 +162,11 @@ def test_folder_of_images_becomes_an_artifact(tmp_path, capsys, interrupts):
     assert artifact.manifest.promise.words in printed
     assert artifact.manifest.name == "artifact"
     assert artifact.manifest.data["kind"] == "folder"
-    own = artifact.manifest.evaluation["own_anomalies"]
+    evaluation = artifact.manifest.evaluation
+    drawn = {name: rates["detection_rate"] for name, rates in evaluation["families"].items() if name in ANYWHERE}
+    assert len(drawn) == len(evaluation["families"]) - 1  # the other one is the user's own
+    assert evaluation["macro_detection_rate"] == pytest.approx(np.mean(list(drawn.values())), abs=1e-4)
+    own = evaluation["own_anomalies"]
     assert {name: found["images"] for name, found in own["subfolders"].items()} == {"dark": 1, "grey": 2}
     assert f"Of your own 3 anomalies {own['detection_rate']:.1%} are found." in printed
     assert re.search(r"promised +refused in the test +made-up pictures found .* your anomalies found\n +10%", printed)

@@ -84,13 +84,15 @@ def score_sets(
     return {name: run_in_batches(detector, images, limits.files[name])[0] for name, images in sets.items()}
 
 
-def evaluate(limits: Limits, normal: Scores, anomalies: Scores) -> dict[str, Any]:
+def evaluate(limits: Limits, normal: Scores, anomalies: Scores, apart: Collection[str] = ()) -> dict[str, Any]:
     """The rates that go into the manifest and the report.
 
     Args:
         limits: The largest score accepted, for each variant and family.
         normal: Scores of each variant, the first of which is the original; of images unseen by fitting and calibration.
         anomalies: Scores of each family.
+        apart: Families that are not drawn, such as the user's own anomalies: each has its rates, and the means over
+            the drawn families are without them.
 
     Returns:
         Numbers under names, ready for JSON; rates in [0, 1], intervals at 95%.
@@ -104,13 +106,14 @@ def evaluate(limits: Limits, normal: Scores, anomalies: Scores) -> dict[str, Any
         }
         for name, scores in anomalies.items()
     }
+    drawn = [name for name in families if name not in apart]
     return {
         **next(iter(variants.values())),
         "worst_variant_false_positive_rate": max(rate["false_positive_rate"] for rate in variants.values()),
         "test_images": len(original),
-        "images_per_family": max((len(scores) for scores in anomalies.values()), default=0),
-        "macro_auroc": _mean([family["auroc"] for family in families.values()]),
-        "macro_detection_rate": _mean([family["detection_rate"] for family in families.values()]),
+        "images_per_family": max((len(anomalies[name]) for name in drawn), default=0),
+        "macro_auroc": _mean([families[name]["auroc"] for name in drawn]),
+        "macro_detection_rate": _mean([families[name]["detection_rate"] for name in drawn]),
         "variants": variants,
         "families": families,
     }

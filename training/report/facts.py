@@ -35,6 +35,7 @@ class Facts:
             and for an anomaly.
         is_circles: Whether it was trained on drawn circles.
         chance: What the false-positive rate that was seen says of the promise.
+        drawn_families: How many families of anomalies were drawn.
         own_anomalies: How many bad examples of the user's own are among the families; 0 for none.
         own_names: Their paths within their folder.
         missed_files: Those of them that are missed, by name, that which looks most normal first.
@@ -54,6 +55,7 @@ class Facts:
     views: list[dict[str, Any]]
     is_circles: bool
     chance: str
+    drawn_families: int
     own_anomalies: int
     own_names: Sequence[str]
     missed_files: list[str]
@@ -84,6 +86,7 @@ def gather_facts(findings: Findings, judgements: Judgements) -> Facts:
         views=_views(manifest, judgements),
         is_circles=manifest["data"]["kind"] == "circles",
         chance=chance_words(manifest["evaluation"]["false_positive_rate_interval"], target),
+        drawn_families=len(families.keys() - {YOUR_ANOMALIES}),
         own_anomalies=len(findings.anomalies.get(YOUR_ANOMALIES, ())),
         own_names=findings.own_names,
         missed_files=_missed_files(findings, judgements),
