@@ -21,6 +21,7 @@ from app.detection.artifact import (
     Promise,
     Samples,
     check_replaceable,
+    replaced_words,
     write_artifact,
 )
 from app.detection.detector import Detector
@@ -57,6 +58,8 @@ def train(plan: Plan) -> Artifact:
         ArtifactError: `plan.output` holds something else, or the artifact does not load.
     """
     check_replaceable(plan.output)
+    if words := replaced_words(plan.output):
+        print(words, flush=True)
     use_one_thread()
     dataset, promise = _load(plan)
     own = decode_folder(plan.anomalies, dataset.preprocessing) if plan.anomalies else None

@@ -218,7 +218,7 @@ def load_artifact(folder: Path, read: ReadFile = read_file) -> Artifact:
             raise ArtifactError(f"{folder / MANIFEST} does not list {name}: train the artifact again.")
     artifact = Artifact(
         manifest=manifest,
-        version="sha256:" + hashlib.sha256(manifest_bytes).hexdigest()[:12],
+        version=_version(manifest_bytes),
         graph=contents[GRAPH],
         calibration=_load_array(folder, CALIBRATION, contents[CALIBRATION], dimensions=2),
         view_calibration=_load_array(folder, VIEW_CALIBRATION, contents[VIEW_CALIBRATION], dimensions=3),
@@ -269,6 +269,22 @@ def check_replaceable(folder: Path) -> None:
         raise ArtifactError(f"{folder} is a file; name a folder.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise ArtifactError(f"{folder} holds other files and no {MANIFEST}; name a new folder.")
+
+
+def replaced_words(folder: Path) -> str | None:
+    """What to tell before the work on a new artifact begins: which one its folder holds; None if it holds none."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    try:
+        content = _read(folder, MANIFEST)
+        held = f"the artifact {_parse_manifest(folder, content).name} {_version(content)}"
+    except ArtifactError:
+        held = "an artifact that does not load"
+    return f"{folder} holds {held}; it is replaced when this is done."
+
+
+def _version(manifest: bytes) -> str:
+    return "sha256:" + hashlib.sha256(manifest).hexdigest()[:12]
 
 
 def _put_in_place(aside: Path, folder: Path) -> None:

@@ -28,6 +28,7 @@ from app.detection.artifact import (
     Promise,
     check_replaceable,
     load_artifact,
+    replaced_words,
     write_artifact,
 )
 from app.detection.images import DecodedImage
@@ -96,6 +97,8 @@ def _recalibrate(settings: Settings, options: RecalibrateOptions) -> None:
     if options.output.resolve() == options.artifact.resolve():
         raise ScoringError("--output names ARTIFACT itself: name a new folder, and point the link to it afterwards.")
     check_replaceable(options.output)
+    if words := replaced_words(options.output):
+        print(words, flush=True)
     chosen = choose_images(options.paths, options.kept, lambda one: one.sampled and one.label != "anomaly")
     usable = _usable(_score(artifact, settings, _distinct(chosen.files), options.workers))
     rate = options.rate or artifact.manifest.promise.target_false_positive_rate
@@ -108,6 +111,8 @@ def _recalibrate(settings: Settings, options: RecalibrateOptions) -> None:
     _say_what_else(chosen, ratios)
     scorer = Scorer(artifact, settings)
     _report_made_up(scorer, factor, _some_images(scorer, [one.row.path for one in usable]))
+    print(f"{new.manifest.name} {new.version} is in {options.output}")
+    print(f"Serve it: GATE_ARTIFACT={options.output} make run")
 
 
 def _ratio(one: Scored) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.detection.artifact import CALIBRATION, GRAPH, MANIFEST, load_artifact, write_artifact
+from app.detection.artifact import CALIBRATION, GRAPH, MANIFEST, load_artifact, replaced_words, write_artifact
 from app.detection.images import Preprocessing
 from app.errors import ArtifactError
 from testing.artifacts import write_tiny_artifact
@@ -98,6 +98,17 @@ def test_a_pickle_in_place_of_an_array_is_not_run(tmp_path: Path) -> None:
 
     with pytest.raises(ArtifactError, match=r"calibration\.npy is not a numpy array"):
         write_artifact(tmp_path / "evil", fill_with_pickle)
+
+
+def test_a_folder_says_which_artifact_is_replaced_even_one_that_does_not_load(tmp_path: Path) -> None:
+    assert replaced_words(tmp_path) is None
+    assert replaced_words(tmp_path / "new") is None
+    (tmp_path / "manifest.json").write_text("{}")
+    said = f"{tmp_path} holds an artifact that does not load; it is replaced when this is done."
+    assert replaced_words(tmp_path) == said
+        replaced_words(tmp_path)
+        == f"{tmp_path} holds an artifact that does not load; it is replaced when this is done."
+    )
 
 
 def test_writing_again_replaces_the_old_artifact_and_leaves_nothing_beside_it(tmp_path: Path) -> None:

@@ -57,6 +57,21 @@ def test_the_threshold_is_the_conformal_one_of_these_images(
     assert "threshold 0.1, refuses" in printed
     assert new.version in printed
     assert "Made-up pictures found" in printed
+    assert "is replaced" not in printed
+    assert printed.endswith(
+        f"tiny {new.version} is in {tmp_path / 'new'}\nServe it: GATE_ARTIFACT={tmp_path / 'new'} make run\n"
+    )
+
+
+def test_an_artifact_that_is_replaced_is_named_first(
+    artifact: Path, production: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier = write_tiny_artifact(tmp_path / "new", name="earlier")
+    version = load_artifact(earlier).version
+    assert main(["recalibrate", str(artifact), str(production), "--output", str(earlier)]) == 0
+    said = f"{earlier} holds the artifact earlier {version}; it is replaced when this is done.\n"
+    assert capsys.readouterr().out.startswith(said)
+    assert load_artifact(earlier).version != version
 
 
 def test_the_new_artifact_is_served_like_any_other(artifact: Path, production: Path, tmp_path: Path) -> None:

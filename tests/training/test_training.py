@@ -111,9 +111,11 @@ def test_same_seed_gives_the_same_version_wherever_it_is_written(trained, tmp_pa
     assert list(output.parent.iterdir()) == [output]
 
 
-def test_training_again_replaces_the_artifact_and_leaves_nothing_beside_it(trained, tmp_path):
+def test_training_again_replaces_the_artifact_says_so_and_leaves_nothing_beside_it(trained, tmp_path, capsys):
     output = shutil.copytree(trained, tmp_path / "tiny")
     artifact = train(tiny_plan(output, seed=1))
+    said = f"{output} holds the artifact tiny {load_artifact(trained).version}; it is replaced when this is done.\n"
+    assert capsys.readouterr().out.startswith(said)
     assert load_artifact(output).version == artifact.version != load_artifact(trained).version
     assert list(tmp_path.iterdir()) == [output]
 
