@@ -106,9 +106,6 @@ def test_a_folder_says_which_artifact_is_replaced_even_one_that_does_not_load(tm
     (tmp_path / "manifest.json").write_text("{}")
     said = f"{tmp_path} holds an artifact that does not load; it is replaced when this is done."
     assert replaced_words(tmp_path) == said
-        replaced_words(tmp_path)
-        == f"{tmp_path} holds an artifact that does not load; it is replaced when this is done."
-    )
 
 
 def test_writing_again_replaces_the_old_artifact_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
