@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
+from app.detection.artifact import Artifact
 from app.detection.detector import Detector
 from app.judging.aside import Aside
 from app.judging.candidate import Candidate
@@ -150,6 +151,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     artifact = judge.detector.artifact
     fields = {"artifact": artifact.manifest.name, "version": artifact.version, "image_at": str(app.state.places)}
     logger.info("serving", extra={"fields": fields})
+    _warn_of_transparency(settings, artifact)
     if settings.classifier_url is not None:
         app.state.classifier = Classifier(settings.classifier_url, settings.classifier_timeout_seconds)
     yield
@@ -159,6 +161,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.to_thread(aside.close)
     if app.state.spans is not None:
         app.state.spans.close()
+
+
+def _warn_of_transparency(settings: Settings, artifact: Artifact) -> None:
+    """Tells an operator that normal files will be refused, as training found (`training.fitting.other_decoders`)."""
+    found = artifact.manifest.evaluation.get("other_decoders", {})
+    if settings.classifier_url is not None and settings.forward == "original" and found.get("words"):
+        logger.warning(
+            "normal files that other decoders read differently, such as transparent ones, will be refused; "
+            "GATE_FORWARD=judged lets them pass",
+            extra={"fields": {"normal_files": found["images"], "refused": found["refused"]}},
+        )
 
 
 def _read_tokens_again(tokens: TokenCheck, metrics: Metrics) -> str | None:

@@ -8,6 +8,7 @@ import app
 from app.errors import ArtifactError
 from app.main import create_app
 from app.settings import Settings
+from testing.artifacts import write_tiny_artifact
 from testing.pictures import picture
 
 
@@ -70,3 +71,17 @@ def test_two_apps_share_nothing(make_client: Callable[..., TestClient]) -> None:
 
 def test_openapi_names_the_version_of_the_project(client: TestClient) -> None:
     assert client.get("/openapi.json").json()["info"]["version"] == app.__version__
+
+
+@pytest.mark.parametrize(("forward", "warns"), [("original", True), ("judged", False)])
+def test_an_artifact_of_transparent_files_is_told_about_at_the_start(
+    make_client: Callable[..., TestClient],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    forward: str,
+    warns: bool,
+) -> None:
+    found = {"images": 60, "read_differently": 60, "refused": 57, "words": "WARNING: ..."}
+    folder = write_tiny_artifact(tmp_path / "flags", evaluation={"other_decoders": found})
+    make_client(artifact=folder, classifier_url="http://127.0.0.1:1", forward=forward, log_level="warning")
+    assert ("normal_files=60 refused=57" in capsys.readouterr().err) is warns

@@ -8,6 +8,8 @@ from app.payload.tiff_end import tiff_end
 
 # The most chunks, segments or blocks that are walked through; more than `app.detection.image_headers` accepts.
 _MAX_BLOCKS = 2**15
+# Fewer zeros or ends of lines than this are padding, as some programs write it.
+_PADDING = 16
 # The boxes that an AVIF or HEIC file has at its top, once or several times. Another one is no part of the image.
 _SINGLE_BOXES = frozenset((b"ftyp", b"meta", b"moov"))
 _BOXES = frozenset((b"mdat", b"free", b"skip", b"uuid", b"wide")) | _SINGLE_BOXES
@@ -29,6 +31,8 @@ def check_image_end(data: bytes) -> None:
     if not 0 <= end < len(data):
         raise UndecodableImage("The image has no end, or announces another length than it has.")
     behind = len(data) - end
+    if behind < _PADDING and not data[end:].strip(b"\0\r\n"):
+        return
     raise MalformedRequest(
         f"{behind:,} {'byte stands' if behind == 1 else 'bytes stand'} behind the image's end, where motion photos, "
         "gain maps and notes of cameras are; the gate's setting GATE_FORWARD=judged leaves them out."

@@ -47,7 +47,7 @@ def file_of(kind: str) -> bytes:
 def test_whole_file_passes_and_the_same_with_data_behind_it_does_not(kind: str) -> None:
     data = file_of(kind)
     check_image_end(data)
-    for more in (b"x", FORM, data, bytes(40)):
+    for more in (b"x", FORM, data, bytes(40), b"\r\nx"):
         with pytest.raises(MalformedRequest, match=r"stands? behind the image's end"):
             check_image_end(data + more)
 
@@ -66,6 +66,15 @@ def test_tiff_that_does_not_say_how_long_its_strips_are_has_no_end() -> None:
     assert data.count(lengths) == 1
     with pytest.raises(UndecodableImage):
         check_image_end(data.replace(lengths, struct.pack("<HH", 280, 4)))
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "GIF", "BMP"])
+def test_padding_that_some_programs_write_passes(image_format: str) -> None:
+    data = encoded(PICTURE, image_format)
+    for padding in (b"\n", b"\r\n", bytes(1), bytes(15)):
+        check_image_end(data + padding)
+    with pytest.raises(MalformedRequest):
+        check_image_end(data + bytes(16))
 
 
 def test_tiff_may_be_filled_up_with_a_few_zeros() -> None:
