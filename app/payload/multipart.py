@@ -19,7 +19,8 @@ _MAX_HEADER_BYTES = 8 * 2**10
 _MAX_HEADER_LINES = 16
 
 _WORD = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_FIELD = re.compile(rb"(" + _WORD + rb"):[ \t]*([^\0\r\n]*?)[ \t]*")
+# Blanks around a value are stripped after matching: a pattern for them would be tried in every combination.
+_FIELD = re.compile(rb"(" + _WORD + rb"):([^\0\r\n]*)")
 _IS_FORM_DATA = re.compile(rb"form-data[ \t]*(?=;|$)", re.IGNORECASE)
 _PARAMETER = re.compile(rb';[ \t]*(?:(%b)=(?:"([^"\\]*)"|(%b))[ \t]*(?=;|$)|$)' % (_WORD, _WORD))
 # Allows backslash-escaped quotes, as Go and older versions of curl write them. Other parsers end the value at such a
@@ -214,7 +215,7 @@ def _fields(lines: list[bytes], strict: bool) -> dict[bytes, bytes]:
             raise MalformedRequest("A part of the multipart body has a header field that forms do not have.")
         if name in fields and name in _FIELDS_FOR_CLASSIFIERS:
             raise MalformedRequest("A part of the multipart body has a header field twice.")
-        fields[name] = found[2]
+        fields[name] = found[2].strip(b" \t")
     return fields
 
 

@@ -38,6 +38,8 @@ _IMAGE_FIELDS = frozenset(
 _BASE64_BEGINNINGS = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGODdh", "R0lGODlh")  # PNG, JPEG, WebP, GIF
 _BMP_BEGINNING = re.compile(r"Qk[0-3][A-Za-z0-9+/\s]{70}")
 _MOST_PATH_CHARACTERS = 256
+# Of a text in an image field, which may be an image of megabytes: a longer address is refused because it is no base64.
+_MOST_ADDRESS_CHARACTERS = 2048
 # The keys that an input of an Open Inference request may have; others are refused.
 INPUT_KEYS = frozenset(("name", "datatype", "shape", "data", "parameters"))
 # A tensor of as many values may be an image of 8x8 pixels.
@@ -183,7 +185,7 @@ class _Search:
         if text[:5].lower() != "data:" and not _is_base64_image(text):
             if not _is_image_field(name):
                 return False
-            if is_address(text):
+            if is_address(text[:_MOST_ADDRESS_CHARACTERS]):
                 raise UnsupportedFormat(
                     f"{place}: an image is given by its address; it can be judged only if it is sent along."
                 )

@@ -25,9 +25,7 @@ _SCHEMES = "data|file|blob|cid|content|s3[an]?|gs|gcs|az|azure|abfss?|wasbs?|hdf
 # Applied after blanks are removed, since some URL parsers ignore them.
 _ADDRESS = re.compile(rf"://|(?:https?|ftps?|sftp|gopher):|^(?:{_SCHEMES}):|^//|^\\\\|^www\.", re.IGNORECASE)
 _HOST_AND_PATH = re.compile(r"\s*(?:[\w-]+\.)+(?:[a-z]{2,}|[0-9]{1,3})(?::[0-9]+)?[/?]\S*\s*", re.IGNORECASE)
-_IMAGE_PATH = re.compile(
-    r"\S*[/\\]\S*\.(?:png|jpe?g|jfif|gif|bmp|dib|webp|tiff?|avif|hei[cf]|ico|jp2|ppm|pgm|npy)\s*", re.IGNORECASE
-)
+_IMAGE_SUFFIX = re.compile("png|jpe?g|jfif|gif|bmp|dib|webp|tiff?|avif|hei[cf]|ico|jp2|ppm|pgm|npy", re.IGNORECASE)
 # PNG, JPEG, GIF, WebP, TIFF, gzip, zlib, PNM, JPEG 2000, ICO, DDS, SGI, ISO media (AVIF, HEIC), in base64 or hex.
 _BASE64_BEGINNING = re.compile(
     "iVBORw0|/9j/|R0lGOD|UklGR[A-P]|SUkqA|TU0AK|H4sI|eJ[wxyz]|UD[EIMQUYc][JKNg]|AAAADGpQ|AAABAA|RERTI|AdoA|Z0eXB"
@@ -56,6 +54,8 @@ class Unjudged:
             raise MalformedRequest(
                 f"{place}: {len(text)} characters that are not judged; up to {MOST_CHARACTERS} pass. {_HINT}"
             )
+        if not text:
+            return
         self._characters += len(text)
         if self._characters > _MOST_CHARACTERS_IN_ALL:
             raise MalformedRequest(
@@ -109,7 +109,15 @@ class Unjudged:
 
 def is_address(text: str) -> bool:
     """Whether a text holds an address, or is a path of an image."""
-    return bool(_ADDRESS.search(_BLANK.sub("", text)) or _HOST_AND_PATH.fullmatch(text) or _IMAGE_PATH.fullmatch(text))
+    return bool(_ADDRESS.search(_BLANK.sub("", text)) or _HOST_AND_PATH.fullmatch(text) or _is_image_path(text))
+
+
+def _is_image_path(text: str) -> bool:
+    """Whether a text is a file name of an image with folders in front of it, without blanks, except at its end."""
+    folders, dot, suffix = text.rstrip().rpartition(".")
+    if not dot or ("/" not in folders and "\\" not in folders) or not _IMAGE_SUFFIX.fullmatch(suffix):
+        return False
+    return not any(map(str.isspace, folders))
 
 
 def may_begin_image(text: str) -> bool:

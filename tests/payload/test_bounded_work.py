@@ -1,0 +1,61 @@
+"""Requests of some kilobytes or megabytes on which a reader with quadratic work would take minutes or hours."""
+
+import base64
+import random
+
+import orjson
+import pytest
+from starlette.datastructures import Headers
+
+from app.errors import MalformedRequest, Refusal
+from app.payload.classifier_request import take_apart
+from app.payload.multipart import parse_multipart
+from app.payload.places import read_places
+from app.payload.unjudged import is_address
+from app.settings import Settings
+
+FORM = Headers({"content-type": "multipart/form-data; boundary=b"})
+JSON = Headers({"content-type": "application/json"})
+HEIC = base64.b64encode(b"\0\0\0\x18ftypheic" + random.Random(0).randbytes(2 * 2**20)).decode()
+
+
+@pytest.mark.parametrize("blank", [b" ", b"\t"])
+def test_header_field_of_thousands_of_blanks_is_refused(blank: bytes) -> None:
+    field = b"X: " + blank * 8000 + b"\0"
+    body = b'--b\r\nContent-Disposition: form-data; name="f"\r\n%b\r\n\r\nx\r\n--b--\r\n' % field
+    with pytest.raises(MalformedRequest, match="broken header"):
+        parse_multipart(FORM, body)
+
+
+def test_blanks_around_a_header_field_are_no_part_of_it() -> None:
+    body = b'--b\r\nContent-Disposition: \t form-data; name="f" \t \r\nContent-Type:text/plain \r\n\r\nx\r\n--b--\r\n'
+    (part,) = parse_multipart(FORM, body)
+    assert (part.name, part.content_type) == ("f", "text/plain")
+
+
+def test_base64_of_megabytes_in_an_image_field_is_taken_for_an_image() -> None:
+    found = take_apart(read_places(Settings()), JSON, b"/", b"", orjson.dumps({"image": HEIC}), judges_bytes=False)
+    assert found.images.files == [base64.b64decode(HEIC)]
+
+
+@pytest.mark.parametrize("text", ["a/" * 10**6, "a.a/" * 10**6, "a" + "\\" * 10**6, "a/" + "." * 10**6, "a." * 10**6])
+def test_text_of_megabytes_in_an_image_field_is_refused(text: str) -> None:
+    with pytest.raises(Refusal):
+        take_apart(read_places(Settings()), JSON, b"/", b"", orjson.dumps({"image": text + " "}))
+    assert not is_address(text + " x")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("a/b.png", True),
+        ("a\\b.TIFF ", True),
+        ("a.b/c.jpeg\n", True),
+        ("b.png", False),
+        ("a/b c.png", False),
+        ("a/b.png.", False),
+        ("a/bpng", False),
+    ],
+)
+def test_path_of_an_image_is_an_address(text: str, answer: bool) -> None:
+    assert is_address(text) is answer
