@@ -56,6 +56,7 @@ def _add_place(found: Images, place: Place, body: ParsedBody, numbers: NumberFor
             found.add_file(body.data, "The body", body.replace)
         case FormPlace(), Form():
             for part in body.parts:
+                _check_name(part.name)
                 if place.matches(part.name):
                     _add_part(found, part)
         case FormPlace(), UrlForm():
@@ -69,6 +70,15 @@ def _add_place(found: Images, place: Place, body: ParsedBody, numbers: NumberFor
             _add_tensors(found, place, body.request, numbers)
         case TensorPlace(), Document() if is_inference_request(body.value):
             _add_tensors(found, place, parse_inference_request(body.value, b""), numbers)
+
+
+def _check_name(name: str) -> None:
+    """Refuses names that Java's readers of forms decode (RFC 2047), in charsets that only Java has, too."""
+    if "=?" in name:
+        raise MalformedRequest(
+            f"Part `{shown(name)}`: a name with `=?`, which some readers take for an encoded word, and so for another "
+            "name; send names in UTF-8."
+        )
 
 
 def _add_part(found: Images, part: Part) -> None:

@@ -244,6 +244,11 @@ def _disposition(value: bytes, strict: bool) -> tuple[bytes, bytes | None]:
                 f"The Content-Disposition of a part has `{name.decode()}`, which some readers ignore; in front of a "
                 "classifier send `filename` alone, in UTF-8."
             )
+        if strict and parameter[2] is None and b"'" in text:
+            raise MalformedRequest(
+                "The Content-Disposition of a part has a value with a single quote and no quotation marks; PHP "
+                "ends it at the next single quote."
+            )
         # A parser that ignores quotation marks would find a second name inside the value.
         is_strange = name not in (b"name", b"filename") or b"name=" in text.lower()
         if name in values or (strict and is_strange) or name == b"name*":

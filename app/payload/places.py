@@ -2,8 +2,6 @@
 
 import re
 from dataclasses import dataclass, field
-from email.errors import HeaderParseError
-from email.header import decode_header, make_header
 
 from app.payload.json_body import folded
 from app.payload.number_images import NumberFormat, read_number_format
@@ -157,14 +155,9 @@ def _route(text: str) -> UnjudgedRoute:
 def _readings(name: str) -> set[str]:
     """The names that some reader of forms takes this name for, without case.
 
-    PHP writes "_" for "." and " ", drops single quotes and cuts at `[`; Rack and qs drop brackets around a name; Tomcat
-    decodes encoded words (RFC 2047).
+    PHP writes "_" for "." and " ", drops single quotes and cuts at `[`; Rack and qs drop brackets around a name.
     """
-    try:
-        decoded = str(make_header(decode_header(name)))
-    except (HeaderParseError, ValueError, LookupError):
-        decoded = name
-    plain = {re.sub(r"[. ]", "_", folded(one).strip(" \t'\"")) for one in (name, decoded)}
-    cut = {one.partition("[")[0] for one in plain}
-    unbracketed = {re.split(r"[\[\]]", one.strip("[]"))[0] for one in plain}
-    return (cut | unbracketed) - {""} or plain
+    plain = re.sub(r"[. ]", "_", folded(name).strip(" \t'\""))
+    cut = plain.partition("[")[0]
+    unbracketed = re.split(r"[\[\]]", plain.strip("[]"), maxsplit=1)[0]
+    return {cut, unbracketed} - {""} or {plain}

@@ -46,6 +46,8 @@ def test_content_type_that_curl_made_up_is_explained(body: bytes) -> None:
     [
         (part('name="f"; filename="a.png"; filename*=utf-8\'\'a.png'), "`filename*`"),
         (part('name="f"; filename="a\\"b.png"'), "backslash"),
+        (part("name='f'x; filename=\"a.png\""), "single quote"),
+        (part("name=\"f\"; filename='a.png'"), "single quote"),
         (part('name="f"; filename="a.png"').replace(b"\r\n", b"\n"), "CR LF"),
     ],
 )

@@ -243,6 +243,8 @@ def test_lists_of_numbers_are_judged_where_they_are_declared(
     [
         '"=?utf-8?B?cGljdHVyZQ==?="',
         '"=?utf-8?Q?picture?="',
+        '"=?x-MacRoman?B?cGljdHVyZQ==?="',
+        "'picture'x",
         "'picture'",
         '"[picture]"',
         '"picture]"',
@@ -299,6 +301,11 @@ def test_numbers_of_thousands_of_digits_are_refused_as_malformed(make_client: Ma
     huge = "1" * 4000
     body = f'{{"inputs":[{{"name":"image","datatype":"FP32","shape":[{huge},{huge}],"data":[1]}}]}}'
     assert client.post("/v2/models/tiny/infer", content=body).status_code == 400
+    answer = client.post("/v2/models/tiny/infer", content=b'{"inputs":[{"data":[' + b"1" * 5000 + b"]}]}")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        400,
+        "The JSON document holds an integer of thousands of digits.",
+    )
     headers = {"inference-header-content-length": "1" * 5000}
     assert client.post("/v2/models/tiny/infer", content=b"{}", headers=headers).status_code == 400
 
