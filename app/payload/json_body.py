@@ -10,6 +10,10 @@ _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 # Two bytes of JSON may become a Python number of thirty bytes, so the number of commas is limited before parsing. A
 # thousand images of 784 pixels are accepted.
 _MAX_VALUES = 1_000_000
+# Of combining marks behind one letter, as in Unicode's Stream-Safe Text Format (UAX 15).
+_MOST_MARKS = 30
+# No marks themselves, but NFKC turns them into some.
+_BECOME_MARKS = frozenset("\u0f73\u0f75\u0f81\uff9e\uff9f")
 
 
 def parse_json(body: bytes) -> Any:
@@ -30,8 +34,10 @@ def parse_json(body: bytes) -> Any:
         raise MalformedRequest("The JSON document is nested too deeply.") from error
     except UnicodeDecodeError as error:
         raise MalformedRequest("The JSON document is not UTF-8.") from error
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise MalformedRequest(f"The JSON document is broken: {error}.") from error
+    except ValueError as error:  # Python reads integers of up to 4,300 digits
+        raise MalformedRequest("The JSON document holds an integer of thousands of digits.") from error
     if b"\\ud" in body or b"\\uD" in body:
         _check_surrogates(document)
     return document
@@ -62,8 +68,25 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def folded(name: str) -> str:
-    """Normalises a name, so that names that some readers treat as the same become equal."""
-    return name.casefold() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
+    """Normalises a name, so that names that some readers treat as the same become equal.
+
+    Raises:
+        MalformedRequest: More combining marks stand in a row than any language has. Normalising sorts them, in a time
+            that grows with the square of their number.
+    """
+    if name.isascii():
+        return name.casefold()
+    if len(name) > _MOST_MARKS:
+        _check_marks(name)
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+def _check_marks(name: str) -> None:
+    marks = 0
+    for sign in name:
+        marks = marks + 1 if unicodedata.combining(sign) or sign in _BECOME_MARKS else 0
+        if marks > _MOST_MARKS:
+            raise MalformedRequest(f"The request has a name with more than {_MOST_MARKS} combining marks in a row.")
 
 
 def _refuse_constant(name: str) -> NoReturn:

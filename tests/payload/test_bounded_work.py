@@ -2,6 +2,8 @@
 
 import base64
 import random
+import sys
+import unicodedata
 
 import orjson
 import pytest
@@ -9,12 +11,14 @@ from starlette.datastructures import Headers
 
 from app.errors import MalformedRequest, Refusal
 from app.payload.classifier_request import take_apart
+from app.payload.json_body import folded, parse_json
 from app.payload.multipart import parse_multipart
 from app.payload.places import read_places
 from app.payload.unjudged import is_address
 from app.settings import Settings
 
 FORM = Headers({"content-type": "multipart/form-data; boundary=b"})
+URL_FORM = "application/x-www-form-urlencoded"
 JSON = Headers({"content-type": "application/json"})
 HEIC = base64.b64encode(b"\0\0\0\x18ftypheic" + random.Random(0).randbytes(2 * 2**20)).decode()
 
@@ -59,3 +63,27 @@ def test_text_of_megabytes_in_an_image_field_is_refused(text: str) -> None:
 )
 def test_path_of_an_image_is_an_address(text: str, answer: bool) -> None:
     assert is_address(text) is answer
+
+
+def test_encoded_words_in_the_name_of_a_field_are_not_decoded() -> None:
+    places, headers = read_places(Settings(image_at="form:picture")), Headers({"content-type": URL_FORM})
+    with pytest.raises(MalformedRequest, match="There is no image"):
+        take_apart(places, headers, b"/", b"", b"%3D?a?q?x" * 10**5 + b"=1")
+
+
+@pytest.mark.parametrize("marks", ["\u0301\u0316", "\u0344\u0316", "\u0f81", "\uff9e\u0316"])
+def test_name_of_a_million_marks_is_refused(marks: str) -> None:
+    with pytest.raises(MalformedRequest, match="combining marks"):
+        parse_json(orjson.dumps({"a" + marks * 10**6: 1}))
+
+
+def test_names_with_as_many_marks_as_languages_have_are_folded() -> None:
+    assert folded("E\u0302\u0301" * 100) == "\u1ebf" * 100
+    assert folded("\uff76\uff9e" * 100) == "\u30ac" * 100
+
+
+def test_every_character_that_becomes_a_mark_counts_as_one() -> None:
+    for sign in map(chr, range(sys.maxunicode + 1)):
+        if unicodedata.combining(unicodedata.normalize("NFKD", sign)[0]):
+            with pytest.raises(MalformedRequest):
+                folded(sign * 31)
