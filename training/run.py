@@ -28,7 +28,7 @@ from app.detection.detector import Detector
 from app.detection.promise import make_promise
 from app.detection.shown import Size
 from training.data.dataset import Dataset, circle_dataset, decode_variants, own_size
-from training.data.folder import decode_folder, folder_dataset
+from training.data.folder import check_anomalies, decode_folder, folder_dataset
 from training.errors import TrainingError
 from training.fitting.calibrate import Calibration, calibrate, uncalibrated_detector
 from training.fitting.fit import fit, use_one_thread
@@ -58,6 +58,8 @@ def train(plan: Plan) -> Artifact:
         ArtifactError: `plan.output` holds something else, or the artifact does not load.
     """
     check_replaceable(plan.output)
+    if plan.anomalies:
+        check_anomalies(plan.anomalies, plan.data)
     if words := replaced_words(plan.output):
         print(words, flush=True)
     use_one_thread()

@@ -128,6 +128,30 @@ def test_output_that_holds_something_else_is_refused_before_any_work(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize(
+    ("anomalies", "words"),
+    [
+        ("good/bad", "lies within --data good: its images would be learned as normal ones; move them out"),
+        ("good", "is --data itself: its images would be learned"),
+        (".", "contains --data good: the normal images would count as anomalies; move them out"),
+        ("elsewhere", "is not a folder of images"),
+        ("note.txt", "is not a folder of images"),
+        ("good/.bad", None),
+        ("goodness", None),
+    ],
+)
+def test_anomalies_that_would_be_learned_are_refused_before_any_image_is_read(tmp_path, monkeypatch, anomalies, words):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("good/bad", "good/.bad", "goodness"):
+        Path(folder).mkdir(parents=True)
+    Path("note.txt").write_text("no folder")
+    Path("good/broken.png").write_bytes(b"the next refusal, once the folder is read")
+    next_refusal = "good holds 0 different readable images"
+    said = next_refusal if words is None else f"--anomalies {anomalies} {words}"
+    with pytest.raises(TrainingError, match=re.escape(said)):
+        train(tiny_plan(tmp_path / "tiny", data=Path("good"), anomalies=Path(anomalies)))
+
+
 def test_rate_that_calibration_cannot_promise_is_refused_before_any_work(tmp_path):
     with pytest.raises(PromiseError, match="takes at least 9999"):
         train(tiny_plan(tmp_path / "tiny", target_false_positive_rate=0.0001, count=10**9))

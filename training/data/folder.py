@@ -115,6 +115,35 @@ def decode_folder(folder: Path, preprocessing: Preprocessing, tell: Tell = print
     return Named([printable(path.relative_to(folder)) for path in paths], decode(paths, preprocessing))
 
 
+def check_anomalies(anomalies: Path, data: Path | None) -> None:
+    """Refuses bad examples that training cannot tell from the normal images, before anything is read.
+
+    Args:
+        anomalies: The folder of the user's own bad examples.
+        data: That of the normal images; None for drawn circles.
+
+    Raises:
+        TrainingError: `anomalies` is no folder, or one of the two lies within the other.
+    """
+    if not anomalies.is_dir():
+        raise TrainingError(f"--anomalies {anomalies} is not a folder of images.")
+    if data is None:
+        return
+    bad, normal = anomalies.resolve(), data.resolve()
+    if bad.is_relative_to(normal):
+        hidden = any(part.startswith(".") for part in bad.relative_to(normal).parts)
+        if not hidden:  # what is hidden is not learned
+            where = "is --data itself" if bad == normal else f"lies within --data {data}"
+            raise TrainingError(
+                f"--anomalies {anomalies} {where}: its images would be learned as normal ones; move them out of there."
+            )
+    elif normal.is_relative_to(bad):
+        raise TrainingError(
+            f"--anomalies {anomalies} contains --data {data}: the normal images would count as anomalies; "
+            "move them out of there."
+        )
+
+
 def group(images: NDArray[np.float32], paths: Sequence[Path], group_by: GroupBy) -> Rows:
     """The scene of each image: the first row that shows it.
 
