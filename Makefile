@@ -141,6 +141,12 @@ test-retraining: .venv-dev/.installed  ## Train the default artifact anew, and c
 	$(DEV) -m pytest -m retraining
 
 # `make train DATA=FOLDER OUTPUT=ARTIFACT TRAIN="--anomalies BAD"`: your own images; without DATA the default artifact.
+# What is wrong with that is said before the set-up, which takes minutes.
+ifneq ($(filter train,$(MAKECMDGOALS)),)
+$(foreach name,data output train,$(if $(findstring command line,$(origin $(name))),$(error $(name)= is written in capitals: make train DATA=FOLDER OUTPUT=ARTIFACT TRAIN="--anomalies BAD")))
+$(if $(DATA),$(if $(shell test -d "$(DATA)" && echo folder),,$(error DATA=$(DATA) is not a folder: it names that of your normal images)))
+endif
+
 train: .venv-dev/.installed  ## Train on DATA into OUTPUT, with the options of TRAIN; without DATA the default artifact
 	$(DEV) -m training $(if $(DATA),--data "$(DATA)") --output "$(or $(OUTPUT),model_artifacts/$(if $(DATA),mine,circles))" $(TRAIN)
 

@@ -1,5 +1,6 @@
 """The files by which the project is installed, built and checked agree with each other."""
 
+import os
 import re
 import subprocess
 import sys
@@ -50,6 +51,30 @@ def test_make_only_says_what_it_would_do_when_asked_to(target: str, tmp_path: Pa
     run = subprocess.run(["make", "-n", target], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["DATA=typo"], "DATA=typo is not a folder"),
+        (["DATA=note.txt"], "DATA=note.txt is not a folder"),
+        (["data=my images"], "data= is written in capitals: make train DATA=FOLDER"),
+        (["DATA=my images", "output=here"], "output= is written in capitals"),
+        (["DATA=my images", "train=--epochs 1"], "train= is written in capitals"),
+        (["DATA=my images"], ""),
+        ([], ""),
+    ],
+)
+def test_a_training_that_cannot_work_is_refused_before_the_set_up(words: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    for name in ("pyproject.toml", "constraints.txt", "note.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "my images").mkdir()
+    environment = {"PATH": os.environ["PATH"], "data": "what the environment calls so is no mistake"}
+    command = ["make", "-n", "train", *words]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert said in run.stderr
+    assert ("Setting up .venv-dev" in run.stdout) == (run.returncode == 0) == (said == "")
 
 
 def test_a_python_without_venv_is_named_with_the_way_out(tmp_path: Path) -> None:
