@@ -57,11 +57,7 @@ def train(plan: Plan) -> Artifact:
         TrainingError: The images, the rate or the fitted model will not do.
         ArtifactError: `plan.output` holds something else, or the artifact does not load.
     """
-    check_replaceable(plan.output)
-    if plan.anomalies:
-        check_anomalies(plan.anomalies, plan.data)
-    if words := replaced_words(plan.output):
-        print(words, flush=True)
+    _check_folders(plan)
     use_one_thread()
     dataset, promise = _load(plan)
     own = decode_folder(plan.anomalies, dataset.preprocessing) if plan.anomalies else None
@@ -96,6 +92,15 @@ def train(plan: Plan) -> Artifact:
         return fields
 
     return write_artifact(plan.output, fill)
+
+
+def _check_folders(plan: Plan) -> None:
+    """Refuses what would be found wrong only after work, and says what is replaced."""
+    check_replaceable(plan.output)
+    if plan.anomalies:
+        check_anomalies(plan.anomalies, plan.data)
+    if words := replaced_words(plan.output):
+        print(words, flush=True)
 
 
 def _load(plan: Plan) -> tuple[Dataset, Promise]:
