@@ -12,7 +12,7 @@ from app.detection.images import Preprocessing
 from training.data.circles import Canvas, Circle, draw_circles, random_circles
 from training.data.copies import find_scenes
 from training.data.dataset import decode
-from training.data.folder import folder_dataset, group, split
+from training.data.folder import _tell_scenes, _tell_sizes, folder_dataset, group, split
 from training.data.oddest import oddest
 from training.errors import TrainingError
 
@@ -137,10 +137,34 @@ def test_a_folder_of_bursts_is_told_in_one_line_and_split_by_scene(tmp_path):
     lines = []
     dataset = folder_dataset(tmp_path / "bursts", 0, 0.05, tell=lines.append)
     line = lines[0]
-    assert line.startswith("500 images look like near-copies")
-    assert 95 <= 500 - dataset.description["near_copies"] <= 102
+    copies = dataset.description["near_copies"]
+    assert 95 <= 500 - copies <= 102
+    said = (
+        f"Of 500 images {copies} look like near-copies of others (bursts, videos), which leaves {500 - copies} scenes, "
+    )
+    assert line.startswith(said)
     shots = [{int(path.stem.split()[1]) // SHOTS for path in part.originals} for part in (dataset.train, dataset.test)]
     assert len(shots[0] & shots[1]) <= 1
+
+
+def test_one_near_copy_is_told_as_one_and_scenes_by_hand_are_no_copies():
+    lines = []
+    _tell_scenes(np.array([0, 1, 1]), "likeness", lines.append)
+    _tell_scenes(np.array([0, 1, 1]), "folder", lines.append)
+    assert lines[0].startswith(
+        "Of 3 images 1 looks like a near-copy of others (bursts, videos), which leaves 2 scenes,"
+    )
+    assert lines[1].startswith("3 images belong by folder to 2 scenes, up to 2 images each: ")
+
+
+@pytest.mark.parametrize(("rate", "advised"), [(0.01, True), (0.05, False), (0.1, False)])
+def test_a_small_folder_is_advised_of_a_higher_rate_only_below_it(rate, advised):
+    lines = []
+    _tell_sizes(500, rate, [], lines.append)
+    said = (
+        "1,000 or more, or a promised rate of 5%, let the gate" if advised else "1,000 or more let the gate find more."
+    )
+    assert said in lines[0]
 
 
 def test_too_few_scenes_are_refused_however_many_the_images(tmp_path):

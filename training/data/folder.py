@@ -30,6 +30,8 @@ _MOST_NAMES = 20
 _TOLD = 5
 # Below this a folder gets a word on what to expect.
 FEW_SCENES = 1000
+# What a small folder can promise without its oddest file deciding all.
+_RATE_OF_FEW = 0.05
 
 Tell = Callable[[str], None]
 
@@ -80,7 +82,7 @@ def folder_dataset(
         "group_by": group_by,
     }
     listed = oddest(images, scenes, names)
-    _tell_sizes(len(np.unique(scenes)), listed, tell)
+    _tell_sizes(len(np.unique(scenes)), rate, listed, tell)
     return assemble(parts, preprocessing, description, listed)
 
 
@@ -235,19 +237,26 @@ def _tell_scenes(scenes: Rows, group_by: GroupBy, tell: Tell) -> None:
     sizes = Counter(scenes.tolist())
     if len(sizes) == len(scenes):
         return
-    why = "look like near-copies (bursts, videos) of" if group_by == "likeness" else f"belong by {group_by} to"
+    remain = f"{len(sizes):,} scenes, up to {max(sizes.values()):,} images each"
+    copies = len(scenes) - len(sizes)
+    if group_by == "likeness":
+        like = "looks like a near-copy" if copies == 1 else "look like near-copies"
+        what = f"Of {len(scenes):,} images {copies:,} {like} of others (bursts, videos), which leaves {remain}"
+    else:
+        what = f"{len(scenes):,} images belong by {group_by} to {remain}"
     tell(
-        f"{len(scenes):,} images {why} {len(sizes):,} scenes, up to {max(sizes.values()):,} images each: the images of "
-        "a scene stay in one part, and a scene counts once for the promise (--group-by changes what a scene is)."
+        f"{what}: the images of a scene stay in one part, and a scene counts once for the promise "
+        "(--group-by changes what a scene is)."
     )
 
 
-def _tell_sizes(scenes: int, listed: Sequence[OddFile], tell: Tell) -> None:
+def _tell_sizes(scenes: int, rate: float, listed: Sequence[OddFile], tell: Tell) -> None:
     """What to expect of a small folder, and which files to look at first."""
     if scenes < FEW_SCENES:
+        or_rate = "" if rate >= _RATE_OF_FEW else f", or a promised rate of {_RATE_OF_FEW:.0%},"
         tell(
             f"{scenes:,} different images are few: one odd file may set the threshold, and much that is odd may pass. "
-            f"{FEW_SCENES:,} or more, or a promised rate of 5%, let the gate find more."
+            f"{FEW_SCENES:,} or more{or_rate} let the gate find more."
         )
     names = ", ".join(f"{file.name} ({file.oddness:.1f})" for file in listed[:_TOLD])
     tell(f"Look at these files first, which differ most from all others (1 is what 5% of the files exceed): {names}")
