@@ -54,7 +54,7 @@ def problem_response(refusal: Refusal) -> Response:
 def as_refusal(error: HTTPException) -> Refusal:
     """Converts an exception of the framework, such as 404 or 405, to a refusal."""
     detail = {
-        404: "There is nothing here; GET /openapi.json lists every route, and a classifier's own stand behind /v1/gate.",
+        404: "There is nothing here; GET /openapi.json lists every route; a classifier's stand behind /v1/gate.",
         405: "This route does not have that method.",
     }.get(error.status_code, str(error.detail))
     return HttpRefusal(error.status_code, detail, dict(error.headers or {}))
