@@ -1,6 +1,6 @@
 """What decoding JPEGs at a fraction of their size does to grey levels and to verdicts (`make bench-reduction`).
 
-Pictures of many sizes are decoded as the service does, and in full with Pillow alone; then both are judged.
+Pictures of many sizes are decoded as /v1/predict does, and in full as /v1/gate does; then both are judged.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from PIL import Image
 
 from app.detection.artifact import load_artifact
 from app.detection.detector import Detector
-from app.detection.images import SIDE, Preprocessing, decode_image
+from app.detection.images import Preprocessing, decode_image, open_image, to_grayscale
 from app.settings import read_settings
 from benchmarks.decoding.pictures import encoded, photograph
 from training.data.circles import draw_circles, random_circles
@@ -40,8 +40,7 @@ def main() -> None:
 
 
 def _in_full(data: bytes) -> NDArray[np.float32]:
-    gray = Image.open(BytesIO(data)).convert("L").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    return np.asarray(gray, np.float32) / np.float32(255)
+    return to_grayscale(open_image(data, _MAX_PIXELS, reduces=False), Preprocessing())
 
 
 def _verdicts(detector: Detector, images: list[NDArray[np.float32]]) -> NDArray[np.bool_]:
