@@ -110,7 +110,10 @@ def reload(path: Path | None) -> Reloaded:
         ArtifactError: Something new is not used, and the old goes on; or the gate does not say so in time.
     """
     if path is None:
-        raise SettingsError("reload finds the gate by its GATE_PID_FILE, which is not set.")
+        raise SettingsError(
+            "reload finds the gate by its GATE_PID_FILE, which is not set: start the gate with GATE_PID_FILE=gate.pid, "
+            "and call reload with the same setting, or with --pid-file gate.pid."
+        )
     started = time.time()
     pid = _signal_holder(path)
     done = 0

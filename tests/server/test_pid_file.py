@@ -102,4 +102,6 @@ def test_a_number_that_is_left_behind_is_never_signalled(tmp_path: Path, capsys:
 
 def test_without_a_file_reload_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reload"]) == 1
-    assert "GATE_PID_FILE" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "start the gate with GATE_PID_FILE=gate.pid" in said
+    assert "or with --pid-file gate.pid" in said
