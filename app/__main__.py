@@ -5,10 +5,11 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from app import __version__
 from app.errors import ArtifactError, ScoringError
 from app.offline.commands import CommandParser, add_offline_commands, check_images
 from app.offline.local import ScoreOptions, score
@@ -19,17 +20,20 @@ if TYPE_CHECKING:
     from app.server.listener import Address
 
 
-def main(arguments: Sequence[str] | None = None, prog: str = "python -m app") -> int:
+def main(
+    arguments: Sequence[str] | None = None, prog: str = "python -m app", elsewhere: Mapping[str, str] | None = None
+) -> int:
     """Runs one command.
 
     Args:
         arguments: By default those of the process.
         prog: What the user called, for messages.
+        elsewhere: Commands of the same name that the caller runs itself, and a phrase for each, for `--help`.
 
     Returns:
         The exit code.
     """
-    parsed = _parse(arguments, prog)
+    parsed = _parse(arguments, _parser(prog, elsewhere or {}))
     try:
         settings = read_settings()
         code: int = parsed.run(settings, parsed)
@@ -122,8 +126,7 @@ def _score_with_ray(settings: Settings, parsed: argparse.Namespace) -> int:
     return score_with_ray(settings, source, output, parsed.workers, parsed.fail_on_anomaly)
 
 
-def _parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
-    parser = _parser(prog)
+def _parse(arguments: Sequence[str] | None, parser: argparse.ArgumentParser) -> argparse.Namespace:
     parsed = parser.parse_args(arguments)
     if parsed.command == "score" and parsed.engine == "ray":
         if len(parsed.paths) != 2:
@@ -139,8 +142,9 @@ def _parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
     return parsed
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
+def _parser(prog: str, elsewhere: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description="Judge images with one artifact.")
+    parser.add_argument("--version", action="version", version=f"imagegate {__version__}")
     commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND", parser_class=CommandParser)
     serve_parser = commands.add_parser("serve", help="answer HTTP requests; settings are GATE_* variables")
     serve_parser.add_argument("--host", help="address to bind (default: HOST, or 127.0.0.1)")
@@ -154,6 +158,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     reload_parser.set_defaults(run=_reload)
     add_offline_commands(commands, _positive)
     _add_score_arguments(commands.add_parser("score", help="score files and folders", description=_SCORE, epilog=_EXIT))
+    for name, phrase in elsewhere.items():
+        commands.add_parser(name, help=phrase)
     return parser
 
 

@@ -6,9 +6,11 @@ import sys
 from collections.abc import Sequence
 
 import app.__main__
-from app import __version__
 
-_NO_TRAINING = "imagegate: training needs PyTorch and more: pip install 'imagegate[training]'"
+_NO_TRAINING = (
+    "imagegate: training needs PyTorch and more: `pip install '.[training]'` in a checkout of the repository."
+)
+_TRAIN = "learn what normal images look like, from a folder of them, into an artifact"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,12 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["--version"]:
-        print(f"imagegate {__version__}")
-        return 0
     if words[:1] == ["train"]:
         return _train(words[1:])
-    return app.__main__.main(words, prog="imagegate")
+    return app.__main__.main(words, prog="imagegate", elsewhere={"train": _TRAIN})
 
 
 def _train(words: Sequence[str]) -> int:

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 import pytest
 
+import app.__main__
 import imagegate.__main__
 from app import __version__
 from app.detection.artifact import load_artifact
@@ -110,9 +112,24 @@ def test_wheel_and_sdist_are_what_an_index_takes(distributions: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert imagegate.__main__.main(["--version"]) == 0
+@pytest.mark.parametrize("main", [imagegate.__main__.main, app.__main__.main])
+def test_the_version_is_printed(main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
     assert capsys.readouterr().out == f"imagegate {__version__}\n"
+
+
+def test_help_lists_every_command_of_each_program(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = []
+    for main in (imagegate.__main__.main, app.__main__.main):
+        with pytest.raises(SystemExit):
+            main(["--help"])
+        said = capsys.readouterr().out
+        assert "--version" in said
+        listed.append(set(re.findall(r"^    (\w+)\b", said, re.MULTILINE)))
+    assert listed[1] == {"serve", "reload", "recalibrate", "compare", "score"}
+    assert listed[0] == listed[1] | {"train"}
 
 
 def test_train_without_its_extra_says_what_to_install(
@@ -120,4 +137,4 @@ def test_train_without_its_extra_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert imagegate.__main__.main(["train", "--data", "folder"]) == 1
-    assert "pip install 'imagegate[training]'" in capsys.readouterr().err
+    assert "`pip install '.[training]'` in a checkout of the repository" in capsys.readouterr().err
