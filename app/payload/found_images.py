@@ -66,8 +66,10 @@ class Images:
         self.found.append(FoundFile(data, place, replace))
 
     def add_tensor(self, images: NDArray[np.float32], place: str) -> None:
+        """Adds what one tensor or list of numbers shows. Raises what `check_count` does, before more is converted."""
         self.tensors.append(images)
         self.tensor_places.append(place)
+        self.check_count()
 
     def check_count(self) -> None:
         """

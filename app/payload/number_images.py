@@ -9,6 +9,8 @@ from PIL import Image
 
 from app.detection.images import PIXELS, SIDE
 from app.errors import MalformedRequest, TooManyPixels, UnsupportedFormat
+from app.payload.json_numbers import number_array
+from app.payload.tensors import check_image_count
 from app.settings import Settings, SettingsError
 
 # How much of the range a value may lie beside it: half precision and rounding, no more.
@@ -51,11 +53,12 @@ class NumberFormat:
 
         Raises:
             UnsupportedFormat: Another datatype or shape.
-            MalformedRequest: A value is not finite, or no level.
+            MalformedRequest: A value is not finite, or no level; or there are too many images.
         """
         if datatype not in _DATATYPES:
             raise UnsupportedFormat(f"{datatype} cannot be judged; {', '.join(_DATATYPES)} can.")
         self._check_shape(shape)
+        check_image_count(shape[0])
         white = 255 if datatype == "UINT8" and self.is_plain else 1
         std, mean = self._per_channel(self.std, shape), self._per_channel(self.mean, shape)
         # One after the other, for the numbers of a whole batch would take four times the memory that they came in.
@@ -70,10 +73,7 @@ class NumberFormat:
         """
         if self.numbers_range is None:
             raise UnsupportedFormat("Numbers can be judged if GATE_NUMBERS_RANGE says which are black and white.")
-        try:
-            values = np.asarray(value)
-        except (ValueError, OverflowError) as error:
-            raise MalformedRequest("The rows of numbers differ in length.") from error
+        values = number_array(value)
         if values.dtype.kind not in "iuf":
             raise MalformedRequest("This is no list of numbers.")
         black, white = self.numbers_range

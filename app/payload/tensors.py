@@ -18,6 +18,7 @@ from app.detection.images import PIXELS, SIDE
 from app.errors import MalformedRequest
 from app.payload.base64_text import decode_base64
 from app.payload.json_body import parse_json
+from app.payload.json_numbers import number_array
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_IMAGES = 1000
@@ -143,9 +144,10 @@ def tensor_images(tensor: Tensor) -> NDArray[np.float32]:
         (N, 28, 28), grey levels in [0, 1].
 
     Raises:
-        MalformedRequest: A value is not a grey level: FP32 outside [0, 1], or not finite.
+        MalformedRequest: A value is not a grey level: FP32 outside [0, 1], or not finite; or there are too many images.
     """
     assert isinstance(tensor.data, np.ndarray)
+    check_image_count(tensor.shape[0])
     images = tensor.data.astype(np.float32).reshape(-1, SIDE, SIDE)
     if tensor.datatype == "UINT8":
         return images / np.float32(255)
@@ -153,6 +155,12 @@ def tensor_images(tensor: Tensor) -> NDArray[np.float32]:
     if not ((images >= 0) & (images <= 1)).all():
         raise MalformedRequest("FP32 tensors are grey levels in [0, 1]; send UINT8 for 0 to 255.")
     return images
+
+
+def check_image_count(count: int) -> None:
+    """Raises `MalformedRequest` for more images than a request may hold."""
+    if count > MAX_IMAGES:
+        raise MalformedRequest(f"A request holds at most {MAX_IMAGES} images.")
 
 
 class _Cursor:
@@ -181,8 +189,8 @@ def _parse_input(fields: Any, cursor: _Cursor) -> Tensor:
         raise MalformedRequest("Every input has a `name` and a `datatype`, both strings.")
     if not isinstance(shape, list) or not 0 < len(shape) <= _MAX_DIMENSIONS or not all(map(_is_count, shape)):
         raise MalformedRequest("The `shape` of an input is a list of lengths.")
-    if datatype == "BYTES" and math.prod(shape) > MAX_IMAGES:
-        raise MalformedRequest(f"A request holds at most {MAX_IMAGES} images.")
+    if datatype == "BYTES":
+        check_image_count(math.prod(shape))
     parameters = _parameters(fields)
     if any(key.startswith("shared_memory") for key in parameters):
         raise MalformedRequest("An input lies in shared memory, which cannot be judged; send its data.")
@@ -235,9 +243,9 @@ def _json_data(datatype: str, data: list[Any]) -> list[bytes] | NDArray[Any] | N
     if dtype is None:
         return None
     try:
-        values = np.asarray(data)
-    except (ValueError, OverflowError) as error:
-        raise MalformedRequest("The rows of an input's `data` differ in length, or a number is too large.") from error
+        values = number_array(data)
+    except MalformedRequest as refusal:
+        raise refusal.at("The `data` of an input") from refusal
     if values.size and values.dtype.kind not in _JSON_KINDS[dtype.kind]:
         raise MalformedRequest(f"The `data` of a {datatype} input are numbers of that type.")
     if values.size and dtype.kind in "iu":

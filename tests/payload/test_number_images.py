@@ -1,10 +1,16 @@
+from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from app.errors import MalformedRequest, Refusal, UnsupportedFormat
+from app.payload.declared_images import find_declared
 from app.payload.number_images import NumberFormat, read_number_format
+from app.payload.parsed_body import Document, UrlForm
+from app.payload.places import read_places
+from app.payload.tensors import parse_inference_request
 from app.settings import Settings, SettingsError
 
 IMAGENET = {"tensor_mean": "0.485,0.456,0.406", "tensor_std": "0.229,0.224,0.225"}
@@ -91,6 +97,8 @@ def test_list_of_numbers_in_a_stated_range_is_an_image(value: list[Any]) -> None
         ("0,1", [["a"] * 28] * 28),
         ("0,1", [0.5] * 100),
         ("0,1", []),
+        ("0,1", [[0] * 27 + [2**64]] * 28),
+        ("0,1", [[0] * 27 + [[0]]] * 28),
     ],
 )
 def test_list_that_cannot_be_judged_is_refused(numbers_range: str, value: list[Any]) -> None:
@@ -112,3 +120,27 @@ def test_list_that_cannot_be_judged_is_refused(numbers_range: str, value: list[A
 def test_setting_that_cannot_be_understood_is_refused_by_name(settings: dict[str, str], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         read_number_format(Settings(**settings))  # type: ignore[arg-type]
+
+
+def test_a_long_text_among_numbers_is_refused_before_an_array_is_made_of_it() -> None:
+    """As an array of texts these numbers would take 40 GB."""
+    values = ["a" * 10**6, *[0] * 10**4]
+    with pytest.raises(MalformedRequest, match="something else than numbers"):
+        read_number_format(Settings(numbers_range="0,1")).list_image([values])
+    image = {"name": "image", "datatype": "FP32", "shape": [len(values)], "data": values}
+    with pytest.raises(MalformedRequest) as caught:
+        parse_inference_request({"inputs": [image]}, b"")
+    assert caught.value.detail == "The `data` of an input: A list of numbers holds something else than numbers."
+
+
+def test_more_images_than_a_request_may_hold_are_refused_before_they_are_converted() -> None:
+    """As an array (as NumPy has it, these are no bytes) or as lists, one image would be made of each of them."""
+    millions = np.broadcast_to(np.uint8(0), (10**9, 1, 1))
+    with pytest.raises(MalformedRequest, match="at most 1000 images"):
+        NumberFormat().tensor_images("UINT8", millions.shape, millions)
+    places = read_places(Settings(image_at="json:/images/*", numbers_range="0,1"))
+    counted = mock.Mock(wraps=places.numbers)
+    document = Document({"images": [[[0]]] * 5000}, "application/json")
+    with pytest.raises(MalformedRequest, match="1000 images"):
+        find_declared(replace(places, numbers=counted), UrlForm([]), document)
+    assert counted.list_image.call_count == 1001
