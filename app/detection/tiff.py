@@ -13,7 +13,7 @@ from app.errors import UndecodableImage
 _MAX_ENTRIES = 512
 # Enough for the offsets, or the byte counts, of 65,535 strips as LONG.
 _MAX_VALUE_BYTES = 2**18
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4}  # BYTE, ASCII, SHORT, LONG: what the tags below may have
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 7: 1}  # BYTE, ASCII, SHORT, LONG, UNDEFINED: what the tags below may have
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 256, 257, 258, 259, 262, 277, 339
 # Fill order, strips, planes, fax options, predictor, palette, tiles, extra samples, JPEG tables, subsampling, range.
 _KEPT = frozenset((_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT)) | frozenset(
@@ -21,7 +21,11 @@ _KEPT = frozenset((_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES,
 )
 _COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)  # none, fax, LZW, JPEG, deflate, PackBits, deflate
 _WHITE_IS_ZERO, _LAST_KNOWN_PHOTOMETRIC = 0, 6
+_PALETTE, _CMYK, _YCBCR = 3, 5, 6
 _UNSIGNED = 1
+_JPEG, _PREDICTED = 7, (5, 8, 32946)  # LZW and deflate
+_OFFSETS, _COUNTS, _ROWS, _PLANES, _PREDICTOR, _COLORS, _EXTRA = 273, 279, 278, 284, 317, 320, 338
+_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
 
 
 class Tiff(NamedTuple):
@@ -39,40 +43,78 @@ class Tiff(NamedTuple):
     pixels: bytes
 
 
+class _Directory(NamedTuple):
+    """The first directory: its place, every entry by its tag, and the first value of those that make pixels."""
+
+    endian: str
+    position: int
+    entries: dict[int, bytes]
+    first: dict[int, int]
+
+    def count(self, tag: int) -> int:
+        """How many values a tag has; 0 where it is missing."""
+        entry = self.entries.get(tag)
+        return int(struct.unpack_from(self.endian + "4xI", entry)[0]) if entry else 0
+
+
 def read_tiff(data: bytes) -> Tiff:
     """Reads the first directory, and rewrites the file with a directory of the needed tags only.
 
     Raises:
-        UndecodableImage: The directory is damaged, or the kind of picture is not accepted.
+        UndecodableImage: The directory is damaged or can be read in two ways, or the kind of picture is not accepted.
         struct.error: The file ends within the directory.
     """
+    directory = _read_directory(data)
+    first = directory.first
+    _check_kind(first)
+    _check_places(directory)
+    if first.get(_PHOTOMETRIC) == _PALETTE:
+        _check_palette(data, directory)
+    entries = data[directory.position : directory.position + 6146]
+    orientation = read_orientation(data[:4] + struct.pack(directory.endian + "I", 8) + entries)
+    return Tiff(first[_WIDTH], first[_HEIGHT], orientation, _rewritten(data, directory, {}))
+
+
+def _read_directory(data: bytes) -> _Directory:
     endian = "<" if data.startswith(b"II") else ">"
-    (directory,) = struct.unpack_from(endian + "I", data, 4)
-    (count,) = struct.unpack_from(endian + "H", data, directory)
+    (position,) = struct.unpack_from(endian + "I", data, 4)
+    (count,) = struct.unpack_from(endian + "H", data, position)
+    if count > _MAX_ENTRIES:
+        raise UndecodableImage(f"The TIFF file has more than {_MAX_ENTRIES} tags.")
     entries: dict[int, bytes] = {}
-    for position in range(directory + 2, directory + 2 + 12 * min(count, _MAX_ENTRIES), 12):
-        tag, kind, values = struct.unpack_from(endian + "HHI", data, position)
-        if tag in _KEPT and kind in _TYPE_BYTES | {7: 1}:
-            if values * _TYPE_BYTES.get(kind, 1) > _MAX_VALUE_BYTES:
+    for place in range(position + 2, position + 2 + 12 * count, 12):
+        tag, kind, values = struct.unpack_from(endian + "HHI", data, place)
+        if tag in entries:
+            raise UndecodableImage(f"The TIFF file has tag {tag} twice; readers differ in which they take.")
+        if tag in _KEPT:
+            if kind not in _TYPE_BYTES:
+                raise UndecodableImage(f"Tag {tag} of the TIFF file has a type that some readers do not know.")
+            if values * _TYPE_BYTES[kind] > _MAX_VALUE_BYTES:
                 raise UndecodableImage("The TIFF file has more strips or tiles than any picture needs.")
-            entries[tag] = data[position : position + 12]
+        entries[tag] = data[place : place + 12]
     if _WIDTH not in entries or _HEIGHT not in entries:
         raise UndecodableImage("The TIFF file does not say how large its picture is.")
-    first = {tag: _first_value(data, entry, endian) for tag, entry in entries.items()}
-    _check_kind(first)
-    orientation = read_orientation(data[:4] + struct.pack(endian + "I", 8) + data[directory : directory + 6146])
+    kept = {tag: entry for tag, entry in entries.items() if tag in _KEPT}
+    first = {tag: _first_value(data, entry, endian) for tag, entry in kept.items()}
+    return _Directory(endian, position, entries, first)
+
+
+def _rewritten(data: bytes, directory: _Directory, changes: dict[int, int]) -> bytes:
+    """The file with a directory of the tags that make pixels, some of which get another value, a SHORT."""
+    endian = directory.endian
+    entries = {tag: directory.entries[tag] for tag in directory.first}
+    entries |= {tag: struct.pack(endian + "HHIHH", tag, 3, 1, value, 0) for tag, value in changes.items()}
     made = struct.pack(endian + "H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4)
     # An even place, as the standard asks for.
     body = data[8:] + bytes(len(data) % 2)
-    pixels = data[:4] + struct.pack(endian + "I", 8 + len(body)) + body + made
-    return Tiff(first[_WIDTH], first[_HEIGHT], orientation, pixels)
+    return data[:4] + struct.pack(endian + "I", 8 + len(body)) + body + made
 
 
 def _first_value(data: bytes, entry: bytes, endian: str) -> int:
     _, kind, count = struct.unpack_from(endian + "HHI", entry)
-    layout = endian + {1: "B", 3: "H", 4: "I"}.get(kind, "B")
+    layout = endian + {3: "H", 4: "I"}.get(kind, "B")
     source, position = entry, 8
-    if count * _TYPE_BYTES.get(kind, 1) > 4:
+    if count * _TYPE_BYTES[kind] > 4:
         (position,) = struct.unpack_from(endian + "I", entry, 8)
         source = data
     return int(struct.unpack_from(layout, source, position)[0]) if count else 0
@@ -87,6 +129,38 @@ def _check_kind(first: dict[int, int]) -> None:
         kind = "samples that are signed, floating-point or not of 1, 2, 4, 8 or 16 bits"
     elif photometric > _LAST_KNOWN_PHOTOMETRIC or (photometric, bits) == (_WHITE_IS_ZERO, 16):
         kind = f"photometric interpretation {photometric} with {bits} bits"
+    elif photometric == _YCBCR and compression != _JPEG:
+        kind = f"brightness and colour apart (YCbCr) in compression {compression}"
+    elif first.get(_PREDICTOR, 1) != 1 and compression not in _PREDICTED:
+        kind = f"differences of samples in compression {compression}"
     else:
         return
     raise UndecodableImage(f"TIFF files with {kind} are not accepted; save the image as PNG.")
+
+
+def _check_places(directory: _Directory) -> None:
+    """Raises unless there are as many strips, or tiles, as the picture takes: readers differ in which they show."""
+    first = directory.first
+    width, height = first[_WIDTH], first[_HEIGHT]
+    planes = first.get(_SAMPLES, 1) if first.get(_PLANES) == 2 else 1
+    is_tiled = not first.keys().isdisjoint((_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS))
+    if is_tiled and not first.keys().isdisjoint((_OFFSETS, _COUNTS)):
+        raise UndecodableImage("The TIFF file has strips and tiles; readers differ in which they take.")
+    if is_tiled:
+        across, down, places = first.get(_TILE_WIDTH, 0), first.get(_TILE_HEIGHT, 0), _TILE_OFFSETS
+    else:
+        across, down, places = width, first.get(_ROWS, height), _OFFSETS
+    if width < 1 or height < 1:
+        return  # what opens the file says so
+    if not across or not down or directory.count(places) != planes * -(-width // across) * -(-height // down):
+        raise UndecodableImage("The TIFF file has more or fewer strips or tiles than its picture takes.")
+
+
+def _check_palette(data: bytes, directory: _Directory) -> None:
+    """Raises if colours are missing, or are numbers below 256, which some readers take for 8 bits and others for 16."""
+    bits = directory.first.get(_BITS, 1)
+    _, kind, count, place = struct.unpack(directory.endian + "HHII", directory.entries.get(_COLORS, bytes(12)))
+    if kind != 3 or count != 3 * 2**bits:
+        raise UndecodableImage("The TIFF file has no palette, or one of too few or too many colours.")
+    if 0 < max(struct.unpack_from(f"{directory.endian}{count}H", data, place)) < 256:
+        raise UndecodableImage("The TIFF file has a palette of 8 bits where the format has 16.")
