@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from app.detection.images import (
     open_pixels,
     to_large_grayscale,
 )
+from app.detection.tiff import other_tiffs
 from app.errors import Refusal, UndecodableImage
 from app.settings import ACCEPTED_FORMATS
 
@@ -124,8 +126,7 @@ def _grays(data: bytes, container: ImageHeader, max_pixels: int) -> Iterator[Ima
     """Each way of reading a file in mode L, as it is stored."""
     image = decode_in_colors(container)
     if image.mode.startswith("I"):
-        yield Image.fromarray((np.asarray(image) & 255).astype(np.uint8))
-        yield Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        yield from _eight_bits(np.asarray(image))
     elif image.has_transparency_data and not _is_opaque(image):
         yield _without_transparency(image)
         yield from (_on_background(image, level, "L") for level in (0, 255))
@@ -139,18 +140,40 @@ def _grays(data: bytes, container: ImageHeader, max_pixels: int) -> Iterator[Ima
         yield from _avif_frames(data)
     elif container.format == "HEIC":
         yield from map(_on_white, heic_thumbnails(data))
+    elif container.format == "TIFF":
+        yield from _other_tiffs(data, container)
     if container.frame not in (None, (0, 0, *image.size)):
         frame = _without_transparency(image).crop(container.frame)
         yield frame
         yield from (_on_canvas(frame, container, level) for level in (0, 255))
 
 
+def _eight_bits(levels: NDArray[np.integer[Any]]) -> Iterator[Image.Image]:
+    """What decoders make of grey levels of 16 bits that know 8: the lower half, the upper half, none above 255."""
+    yield Image.fromarray((levels & 255).astype(np.uint8))
+    yield Image.fromarray((levels.astype(np.uint32) >> 8).astype(np.uint8))
+    if levels.min() < 255:  # else it is all white, which shows nothing
+        yield Image.fromarray(np.minimum(levels, 255).astype(np.uint8))
+
+
+def _other_tiffs(data: bytes, container: ImageHeader) -> Iterator[Image.Image]:
+    yield from _low_bytes(container)
+    for pixels in other_tiffs(data):
+        image = decode_in_colors(container._replace(pixels=pixels))
+        yield _without_transparency(image)
+        if image.has_transparency_data:
+            yield from (_on_background(image, level, "L") for level in (0, 255))
+
+
 def _low_bytes(container: ImageHeader) -> Iterator[Image.Image]:
-    """Of three or four samples of 16 bits, the halves that Pillow leaves out."""
+    """Of several samples of 16 bits, the halves that Pillow leaves out."""
     image = open_pixels(container, reduced=False)
-    if image.tile and image.tile[0].args in ("RGB;16B", "RGBA;16B"):
-        swapped = f"{image.mode};16L"
-        image.tile = [tile._replace(args=swapped) for tile in image.tile]
+    args = image.tile[0].args if image.tile else None
+    mode, *others = args if isinstance(args, tuple) else [args or ""]
+    samples, is_wide, order = mode.partition(";16")
+    if is_wide and samples != "I":
+        swapped = samples + (";16L" if order == "B" else ";16B")  # N, the machine's own order, is L
+        image.tile = [tile._replace(args=(swapped, *others) if others else swapped) for tile in image.tile]
         image.load()
         yield _without_transparency(image)
 

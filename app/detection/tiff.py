@@ -4,7 +4,9 @@ A directory may reference the same bytes under hundreds of tags, each of which a
 further directories. Only the first directory is kept, and the number and size of its entries are limited.
 """
 
+import re
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from app.detection.exif import read_orientation
@@ -19,13 +21,26 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 2
 _KEPT = frozenset((_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT)) | frozenset(
     (266, 273, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 338, 347, 530, 531)
 )
+# Words about the picture, its maker and its print: of the TIFF standard, EXIF, Adobe and Windows.
+_ABOUT = frozenset((254, 255, 263, 264, 265, 269, 270, 271, 272, 274, 280, 281, 282, 283, 285, 286, 287, 288, 289))
+_ABOUT |= {290, 291, 296, 297, 300, 301, 305, 306, 315, 316, 318, 319, 321, 332, 333, 334, 336, 337, 529, 532, 700}
+_ABOUT |= {18246, 18249, 33432, 33434, 33437, 33723, 34377, 34665, 34675, 34853, 36867, 36868, 50341, 59932}
+_ABOUT |= {40091, 40092, 40093, 40094, 40095}
+_FURTHER, _DESCRIPTION, _ASCII = 330, 270, 2  # 330 names further directories
 _COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)  # none, fax, LZW, JPEG, deflate, PackBits, deflate
 _WHITE_IS_ZERO, _LAST_KNOWN_PHOTOMETRIC = 0, 6
-_PALETTE, _CMYK, _YCBCR = 3, 5, 6
+_BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 1, 2, 3, 5, 6
 _UNSIGNED = 1
+_UNSPECIFIED, _PREMULTIPLIED, _ALPHA = 0, 1, 2  # of extra samples
+_APART = 2  # planes
 _JPEG, _PREDICTED = 7, (5, 8, 32946)  # LZW and deflate
 _OFFSETS, _COUNTS, _ROWS, _PLANES, _PREDICTOR, _COLORS, _EXTRA = 273, 279, 278, 284, 317, 320, 338
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
+
+# Descriptions by which tifffile and ImageJ know of further pictures behind the first one. tifffile describes single
+# pictures so too, which pass.
+_STACK = re.compile(rb"shape=|\{.*shape|(?:ImageJ|SCIFIO)=.*(?:images|frames|slices|channels)\s*=(?!1\n)", re.DOTALL)
+_SINGLE = re.compile(rb'\{"shape": \[(\d{1,9}(?:, \d{1,9})*)\](?:, "axes": "[A-Z]+")?\}\0*')
 
 
 class Tiff(NamedTuple):
@@ -73,6 +88,66 @@ def read_tiff(data: bytes) -> Tiff:
     entries = data[directory.position : directory.position + 6146]
     orientation = read_orientation(data[:4] + struct.pack(directory.endian + "I", 8) + entries)
     return Tiff(first[_WIDTH], first[_HEIGHT], orientation, _rewritten(data, directory, {}))
+
+
+def other_tiffs(data: bytes) -> Iterator[bytes]:
+    """What readers show that pass over the meaning of samples, or take it differently: files rewritten for that.
+
+    Args:
+        data: A file that `read_tiff` accepts.
+
+    Raises:
+        UndecodableImage: Some readers find further pictures in the file.
+    """
+    directory = _read_directory(data)
+    _check_alone(data, directory)
+    photometric = directory.first.get(_PHOTOMETRIC, _WHITE_IS_ZERO)
+    if photometric in (_WHITE_IS_ZERO, _PALETTE):
+        yield _rewritten(data, directory, {_PHOTOMETRIC: _BLACK_IS_ZERO})
+    elif photometric == _CMYK:
+        yield _rewritten(data, directory, {_PHOTOMETRIC: _RGB, _EXTRA: _UNSPECIFIED})
+    extra = directory.first.get(_EXTRA, _ALPHA)
+    if extra != _ALPHA:
+        yield _rewritten(data, directory, {_EXTRA: _ALPHA})
+    if extra == _PREMULTIPLIED:
+        yield _rewritten(data, directory, {_EXTRA: _UNSPECIFIED})
+
+
+def _check_alone(data: bytes, directory: _Directory) -> None:
+    """Raises if a reader may find another picture: in a further directory, under a tag of its own, behind the first."""
+    end = directory.position + 2 + 12 * len(directory.entries)
+    if any(data[end : end + 4]) or _FURTHER in directory.entries:
+        kind = "further pages, which some readers show"
+    elif unknown := directory.entries.keys() - _KEPT - _ABOUT:
+        kind = f"tag {min(unknown)}, under which some readers look for further pictures"
+    elif directory.count(_EXTRA) > 1:
+        kind = "several extra samples, of which readers make different pictures"
+    elif directory.first.get(_PLANES) == _APART and directory.first.get(_SAMPLES, 1) > 1:
+        kind = "its colours apart, which some readers show as pictures of their own"
+    elif _describes_others(data, directory):
+        kind = "a description that tells some readers of further pictures"
+    else:
+        return
+    raise UndecodableImage(
+        f"The TIFF file has {kind}; the gate's setting GATE_FORWARD=judged sends a plain PNG instead."
+    )
+
+
+def _describes_others(data: bytes, directory: _Directory) -> bool:
+    if _DESCRIPTION not in directory.entries:
+        return False
+    kind, count, place = struct.unpack(directory.endian + "2xHII", directory.entries[_DESCRIPTION])
+    if kind != _ASCII:
+        return True
+    if count <= 4:
+        return False
+    words = data[place : place + count].lstrip(b"\0 \t\r\n")
+    single = _SINGLE.fullmatch(words)
+    if single is None:
+        return bool(_STACK.match(words))
+    first = directory.first
+    shape = [side for side in (first[_HEIGHT], first[_WIDTH], first.get(_SAMPLES, 1)) if side > 1]
+    return [side for side in map(int, single[1].split(b", ")) if side > 1] != shape
 
 
 def _read_directory(data: bytes) -> _Directory:
@@ -142,7 +217,7 @@ def _check_places(directory: _Directory) -> None:
     """Raises unless there are as many strips, or tiles, as the picture takes: readers differ in which they show."""
     first = directory.first
     width, height = first[_WIDTH], first[_HEIGHT]
-    planes = first.get(_SAMPLES, 1) if first.get(_PLANES) == 2 else 1
+    planes = first.get(_SAMPLES, 1) if first.get(_PLANES) == _APART else 1
     is_tiled = not first.keys().isdisjoint((_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS))
     if is_tiled and not first.keys().isdisjoint((_OFFSETS, _COUNTS)):
         raise UndecodableImage("The TIFF file has strips and tiles; readers differ in which they take.")

@@ -2,10 +2,14 @@
 
 import struct
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from app.detection.images import Preprocessing, decode_image
+from app.detection.readings import may_be_read_differently, other_readings
 from app.errors import UndecodableImage
+from testing.pictures import encoded
 
 WHITE = Preprocessing(background=255)
 SIDE, PIXELS = 28, 28 * 28
@@ -159,3 +163,111 @@ def test_a_directory_of_more_tags_than_any_file_has_is_refused() -> None:
     more: list[Entry] = [(1000 + number, SHORT, 1, 0) for number in range(513)]
     with pytest.raises(UndecodableImage, match="more than 512 tags"):
         show(tiff(entries() + more, BOTH))
+
+
+def readings(data: bytes) -> list[float]:
+    assert show(data) > 0.95  # offline, and on /v1/predict, it is one white picture
+    assert may_be_read_differently(data)
+    return [float(reading.mean()) for reading in other_readings(data, WHITE, 10**6, ("TIFF",))]
+
+
+FOUR: dict[str, Value] = {"t258": (SHORT, 4, shorts(8, 8, 8, 8)), "t277": (SHORT, 1, 4), "t279": (LONG, 1, 4 * PIXELS)}
+WIDE: dict[str, Value] = {"t258": (SHORT, 3, shorts(16, 16, 16)), "t277": (SHORT, 1, 3), "t279": (LONG, 1, 6 * PIXELS)}
+INVERTED = shorts(*[65535 - level * 257 for level in range(256)] * 3)
+# What is white here, and black for a reader that takes samples for what they are, or their other half.
+OTHERWISE = {
+    "white is zero": tiff(entries(t262=(SHORT, 1, 0)), bytes(PIXELS)),
+    "no interpretation": tiff(entries(t262=None), bytes(PIXELS)),
+    "palette": tiff(entries(t262=(SHORT, 1, 3), t320=(SHORT, 768, INVERTED)), bytes(PIXELS)),
+    "CMYK": tiff(entries(**FOUR, t262=(SHORT, 1, 5)), bytes(4 * PIXELS)),
+    "premultiplied": tiff(entries(**FOUR, t262=(SHORT, 1, 2), t338=(SHORT, 1, 1)), bytes(4 * PIXELS)),
+    "a sample that may be alpha": tiff(
+        entries(**FOUR, t262=(SHORT, 1, 2), t338=(SHORT, 1, 0)), b"\xff\xff\xff\0" * PIXELS
+    ),
+    "3 x 16 bits": tiff(entries(**WIDE, t262=(SHORT, 1, 2)), b"\0\xff" * 3 * PIXELS),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERWISE)
+def test_samples_are_judged_as_readers_show_them_that_do_not_know_what_they_mean(kind: str) -> None:
+    assert min(readings(OTHERWISE[kind])) < 0.05
+
+
+def test_grey_levels_of_16_bits_are_judged_as_pillow_clips_them() -> None:
+    """Pillow shows every level above 255 as white, so a picture can hide in what is nearly black."""
+    levels = np.full((SIDE, SIDE), 0xFFFF, "<u2")
+    levels[14:] = 0xFF00
+    levels[0, 0] = 0
+    bits: dict[str, Value] = {"t258": (SHORT, 1, 16), "t279": (LONG, 1, 2 * PIXELS)}
+    clipped = np.where(levels > 255, 1, 0).mean()
+    assert pytest.approx(clipped) in readings(tiff(entries(**bits), levels.tobytes()))
+    assert readings(tiff(entries(**bits), b"\xff\xff" * PIXELS)) == []
+
+
+def described(words: bytes, kind: int = 2) -> bytes:
+    return tiff(entries(t270=(kind, len(words), words)), BOTH)
+
+
+SEVERAL = {
+    "next directory": tiff(entries(), BOTH, following=8),
+    "directory below": tiff(entries(t330=(LONG, 1, 8)), BOTH),
+    "depth": tiff(entries(t32997=(LONG, 1, 2)), BOTH),
+    "stack": tiff(entries(t33628=(LONG, 1, 8)), BOTH),
+    "old preview": tiff(entries(t513=(LONG, 1, 8), t514=(LONG, 1, 8)), BOTH),
+    "planes": tiff(
+        entries(
+            t258=(SHORT, 3, shorts(8, 8, 8)),
+            t262=(SHORT, 1, 2),
+            t273=(LONG, 3, longs(8, 8, 8)),
+            t277=(SHORT, 1, 3),
+            t279=(LONG, 3, longs(PIXELS, PIXELS, PIXELS)),
+            t284=(SHORT, 1, 2),
+        ),
+        BOTH,
+    ),
+    "several extra samples": tiff(
+        entries(
+            t258=(SHORT, 5, shorts(8, 8, 8, 8, 8)),
+            t262=(SHORT, 1, 2),
+            t277=(SHORT, 1, 5),
+            t279=(LONG, 1, 5 * PIXELS),
+            t338=(SHORT, 2, 0),
+        ),
+        b"\xff" * 5 * PIXELS,
+    ),
+    "tifffile": described(b'{"shape": [2, 28, 28]}\0'),
+    "tifffile, halves": described(b'{"shape": [2, 14, 28]}\0'),
+    "tifffile, twice": described(b'{"shape": [28, 28], "shape": [2, 28, 28]}\0'),
+    "tifffile, old": described(b"shape=(2, 28, 28)\0"),
+    "ImageJ": described(b"ImageJ=1.11a\nimages=2\nslices=2\n\0"),
+    "ImageJ, twice": described(b"ImageJ=1.11a\nimages=1\nslices =2\n\0"),
+    "no text": described(b'{"shape": [28, 28]}\0', kind=7),
+}
+ALONE = {
+    "tifffile": described(b'{"shape": [28, 28]}\0'),
+    "tifffile, axes": described(b'{"shape": [1, 28, 28], "axes": "QYX"}\0\0\0'),
+    "ImageJ": described(b"ImageJ=1.11a\nimages=1\nunit=cm\n\0"),
+    "words": described(b"two images of a shape\0"),
+    "a word": described(b"abc\0"),
+    "tags of a camera": tiff(entries(t254=(LONG, 1, 0), t271=(2, 6, b"maker\0"), t34665=(LONG, 1, 8)), BOTH),
+}
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_a_file_in_which_some_readers_find_further_pictures_is_not_for_classifiers(kind: str) -> None:
+    with pytest.raises(UndecodableImage, match="GATE_FORWARD=judged"):
+        readings(SEVERAL[kind])
+
+
+@pytest.mark.parametrize("kind", ALONE)
+def test_a_file_of_one_picture_has_no_other_reading(kind: str) -> None:
+    assert readings(ALONE[kind]) == []
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_ordinary_tiffs_pass(mode: str, compression: str | None) -> None:
+    exif = Image.Exif()
+    exif[274] = 1
+    data = encoded(Image.new(mode, (60, 40), "white"), "TIFF", compression=compression, exif=exif, dpi=(300, 300))
+    assert readings(data) == []

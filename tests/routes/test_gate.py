@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from app.settings import Settings, SettingsError
 from testing.fake_classifier import FakeClassifier
 from testing.gate_requests import b64, bytes_input, json_request
-from testing.pictures import picture
+from testing.pictures import encoded, picture
 
 NORMAL, ANOMALY, BROKEN = picture(level=255), picture(level=0), picture()[:40]
 TIFF = picture(image_format="TIFF")
@@ -303,3 +304,20 @@ def test_impossible_classifier_url_is_refused_by_name_without_repeating_it(url: 
 def test_accel_redirect_is_a_named_location() -> None:
     with pytest.raises(SettingsError, match="GATE_ACCEL_REDIRECT"):
         Settings(accel_redirect="/classifier")
+
+
+def test_tiff_of_two_pages_is_judged_by_its_first_and_not_sent_to_a_classifier_that_may_read_the_second(
+    make_client: MakeClient, classifier: FakeClassifier
+) -> None:
+    pages = [Image.new("L", (28, 28), level) for level in (255, 0)]
+    two = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    client = make_client(classifier_url=classifier.url, formats=("TIFF",))
+    assert client.post("/v1/predict", content=two).json()["is_anomaly"] is False
+    assert client.post("/v1/gate/predict", content=encoded(pages[0], "TIFF")).status_code == 200
+    refusal = client.post("/v1/gate/predict", content=two)
+    assert refusal.status_code == 422
+    assert "further pages" in refusal.json()["detail"]
+    assert len(classifier.requests) == 1
+    writer = make_client(classifier_url=classifier.url, formats=("TIFF",), forward="judged")
+    assert writer.post("/v1/gate/predict", content=two).status_code == 200
+    assert classifier.requests[-1].body.startswith(b"\x89PNG")
