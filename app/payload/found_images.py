@@ -37,11 +37,13 @@ class Images:
         found: Encoded images, in the order in which they stand.
         tensors: (N, 28, 28) each, grey levels in [0, 1].
         tensor_places: The place of each tensor.
+        count: The number of all images.
     """
 
     found: list[FoundFile] = field(default_factory=list)
     tensors: list[NDArray[np.float32]] = field(default_factory=list)
     tensor_places: list[str] = field(default_factory=list)
+    count: int = 0
 
     @property
     def files(self) -> list[bytes]:
@@ -53,29 +55,24 @@ class Images:
         return np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *self.tensors])
 
     @property
-    def count(self) -> int:
-        return len(self.found) + sum(map(len, self.tensors))
-
-    @property
     def places(self) -> list[str]:
         """The place of each image: of the files, then of each row of the tensors."""
         rows = zip(self.tensor_places, self.tensors, strict=True)
         return [one.place for one in self.found] + [place for place, images in rows for _ in images]
 
     def add_file(self, data: bytes, place: str, replace: Callable[[bytes], None]) -> None:
+        """Adds an encoded image. Raises `MalformedRequest` if there are more images than are accepted."""
+        self._count(1)
         self.found.append(FoundFile(data, place, replace))
 
     def add_tensor(self, images: NDArray[np.float32], place: str) -> None:
-        """Adds what one tensor or list of numbers shows. Raises what `check_count` does, before more is converted."""
+        """Adds the images of a tensor. Raises `MalformedRequest` if there are more images than are accepted."""
+        self._count(len(images))
         self.tensors.append(images)
         self.tensor_places.append(place)
-        self.check_count()
 
-    def check_count(self) -> None:
-        """
-        Raises:
-            MalformedRequest: There are more images than are accepted.
-        """
+    def _count(self, more: int) -> None:
+        self.count += more
         if self.count > MAX_IMAGES:
             raise MalformedRequest(f"The request holds more than the {MAX_IMAGES} images that are accepted.")
 

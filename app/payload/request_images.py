@@ -167,6 +167,7 @@ class _Search:
             if not self._add_image_text(value, name, str(path), replace):
                 self._rest.add_text(value, str(path))
         elif isinstance(value, list):
+            self._rest.add_thing(path)
             if any(isinstance(one, str) and _is_base64_image(one) for one in value):
                 name = "images"  # then all of them have to be
             elif not _is_image_field(name):
@@ -174,6 +175,7 @@ class _Search:
             for index in range(len(value)):
                 self._add_json(value, index, name, path.element(index), depth + 1)
         elif isinstance(value, dict):
+            self._rest.add_thing(path)
             for field in value:
                 self._rest.add_text(field, f"A key in {_lower(str(path))}")
                 self._add_json(value, field, field, path.field(field), depth + 1)

@@ -22,6 +22,7 @@ from app.payload.json_numbers import number_array
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_IMAGES = 1000
+_MAX_INPUTS = 1000
 _MAX_DIMENSIONS = 8
 
 _IMAGE_DATATYPES = ("FP32", "UINT8")
@@ -119,6 +120,8 @@ def parse_inference_request(document: Any, binary: bytes) -> InferenceRequest:
     request_id = document.get("id")
     if request_id is not None and not isinstance(request_id, str):
         raise MalformedRequest("`id` is a string.")
+    if len(document["inputs"]) > _MAX_INPUTS:
+        raise MalformedRequest(f"An inference request has at most {_MAX_INPUTS} inputs.")
     cursor = _Cursor(binary)
     inputs = [_parse_input(one, cursor) for one in document["inputs"]]
     if cursor.left:

@@ -13,6 +13,8 @@ from app.payload.found_images import shown
 MOST_CHARACTERS = 256
 # Of all texts of a request together, so that an image in many short ones is refused too.
 _MOST_CHARACTERS_IN_ALL = 2048
+# Of texts, lists and objects, however short: each of them takes time to look at.
+_MOST_THINGS = 10_000
 # Fewer numbers are parameters; an image of 8x8 pixels has as many.
 _LEAST_IMAGE_VALUES = 64
 _MOST_INTEGER = 2**64
@@ -41,6 +43,7 @@ class Unjudged:
     """Counts the content of one request that is not judged, and refuses content that could be an image."""
 
     def __init__(self) -> None:
+        self._things = 0
         self._characters = 0
         self._values = 0
 
@@ -50,6 +53,7 @@ class Unjudged:
             MalformedRequest: It is too long, alone or with all others of the request.
             UnsupportedFormat: It holds an address, or begins like an image.
         """
+        self.add_thing(place)
         if len(text) > MOST_CHARACTERS:
             raise MalformedRequest(
                 f"{place}: {len(text)} characters that are not judged; up to {MOST_CHARACTERS} pass. {_HINT}"
@@ -69,6 +73,15 @@ class Unjudged:
         if _NUMBER.fullmatch(text):
             self.add_value(0, place)
 
+    def add_thing(self, place: object) -> None:
+        """Counts a text, a list or an object. Raises `MalformedRequest` for more than can be looked at in a request."""
+        self._things += 1
+        if self._things > _MOST_THINGS:
+            raise MalformedRequest(
+                f"{place}: up to here the request has more than {_MOST_THINGS:,} texts, lists and objects that are not "
+                f"judged. {_HINT}"
+            )
+
     def add_value(self, value: float | None, place: str) -> None:
         """Counts a number, a truth value, or null. Raises `UnsupportedFormat` for as many as an image has."""
         self._values += 1
@@ -87,10 +100,12 @@ class Unjudged:
         if isinstance(value, str):
             self.add_text(value, place)
         elif isinstance(value, list):
+            self.add_thing(place)
             self.add_list(value, place)
             for index, one in enumerate(value):
                 self.add_json(one, f"{place}[{index}]", depth + 1)
         elif isinstance(value, dict):
+            self.add_thing(place)
             for name, one in value.items():
                 self.add_text(name, f"A key in {place}")
                 self.add_json(one, f"{place}.{shown(name)}", depth + 1)

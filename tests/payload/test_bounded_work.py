@@ -4,6 +4,7 @@ import base64
 import random
 import sys
 import unicodedata
+from typing import Any
 
 import orjson
 import pytest
@@ -16,10 +17,13 @@ from app.payload.multipart import parse_multipart
 from app.payload.places import read_places
 from app.payload.unjudged import is_address
 from app.settings import Settings
+from testing.gate_requests import b64
+from testing.pictures import picture
 
 FORM = Headers({"content-type": "multipart/form-data; boundary=b"})
 URL_FORM = "application/x-www-form-urlencoded"
 JSON = Headers({"content-type": "application/json"})
+PNG = b64(picture())
 HEIC = base64.b64encode(b"\0\0\0\x18ftypheic" + random.Random(0).randbytes(2 * 2**20)).decode()
 
 
@@ -87,3 +91,29 @@ def test_every_character_that_becomes_a_mark_counts_as_one() -> None:
         if unicodedata.combining(unicodedata.normalize("NFKD", sign)[0]):
             with pytest.raises(MalformedRequest):
                 folded(sign * 31)
+
+
+@pytest.mark.parametrize("thing", [{}, [], {"": {}}])
+@pytest.mark.parametrize("document", ["fields", "inputs"])
+def test_things_that_take_time_and_say_nothing_are_counted(thing: Any, document: str) -> None:
+    image = {"name": "i", "datatype": "BYTES", "shape": [1], "data": [PNG]}
+    things = {"fields": {"image": PNG, "x": [thing] * 10_000}, "inputs": {"inputs": [image], "x": [thing] * 10_000}}
+    with pytest.raises(MalformedRequest) as caught:
+        take_apart(read_places(Settings()), JSON, b"/", b"", orjson.dumps(things[document]))
+    assert "more than 10,000 texts, lists and objects" in caught.value.detail
+    things = {"fields": {"image": PNG, "x": [thing] * 3_000}, "inputs": {"inputs": [image], "x": [thing] * 3_000}}
+    take_apart(read_places(Settings()), JSON, b"/", b"", orjson.dumps(things[document]))
+
+
+def test_empty_folders_of_file_names_are_counted() -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="f"; filename="a%bb"\r\n\r\nx\r\n' % (b"/" * 7000)
+    with pytest.raises(MalformedRequest) as caught:
+        take_apart(read_places(Settings()), FORM, b"/", b"", part * 2 + b"--b--\r\n")
+    assert "more than 10,000 texts" in caught.value.detail
+
+
+@pytest.mark.parametrize("image_at", ["auto", "tensor:i"])
+def test_inference_request_of_many_inputs_is_refused(image_at: str) -> None:
+    inputs = [{"name": "i", "datatype": "FP32", "shape": [0, 28, 28], "data": []}] * 1001
+    with pytest.raises(MalformedRequest, match="at most 1000 inputs"):
+        take_apart(read_places(Settings(image_at=image_at)), JSON, b"/", b"", orjson.dumps({"inputs": inputs}))
