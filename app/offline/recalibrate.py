@@ -8,6 +8,7 @@ import math
 import os
 import stat
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def _recalibrate(settings: Settings, options: RecalibrateOptions) -> None:
     factor = float(ratios[promise.rank - 1]) * (1 + 1e-9)
     new = _write(artifact, options, promise, factor, ratios, usable)
     _report(artifact, new, [one.row.is_anomaly for one in usable], ratios > factor)
-    _say_what_else(chosen, ratios)
+    _say_what_else(artifact, chosen, ratios)
     scorer = Scorer(artifact, settings)
     _report_made_up(scorer, factor, _some_images(scorer, [one.row.path for one in usable]))
     print(f"{new.manifest.name} {new.version} is in {options.output}")
@@ -241,7 +242,14 @@ def _report(old: Artifact, new: Artifact, refused: Sequence[bool | None], refuse
     print(new.manifest.promise.words)
 
 
-def _say_what_else(chosen: Chosen, scores: NDArray[np.float64]) -> None:
+def _say_what_else(artifact: Artifact, chosen: Chosen, scores: NDArray[np.float64]) -> None:
+    judges = Counter(record.model.version for record in chosen.records.values())
+    own = judges.pop(artifact.version, 0)
+    if judges:
+        print(
+            f"warning: {judges.total()} of {judges.total() + own} images of the sample were judged by "
+            f"{', '.join(judges)}, not by {artifact.version}, which is recalibrated."
+        )
     copies = 1 - len(np.unique(scores)) / len(scores)
     if copies > _MOST_COPIES:
         print(

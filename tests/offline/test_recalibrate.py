@@ -14,6 +14,7 @@ from app.detection.detector import Detector
 from app.detection.intervals import beta_below
 from app.detection.promise import make_promise, with_rate
 from app.errors import PromiseError
+from app.keeping.store import KeptStore
 from app.main import create_app
 from app.offline.made_up import made_up_pictures
 from app.offline.recalibrate import _distinct
@@ -157,8 +158,6 @@ def test_there_is_one_source_of_images(arguments: list[str]) -> None:
 
 
 def test_a_kept_folder_gives_its_random_sample_less_its_anomalies(artifact: Path, tmp_path: Path) -> None:
-    from app.keeping.store import KeptStore
-
     store = KeptStore(tmp_path / "kept", 2**24)
     sampled = [record(minute, sampled=True, is_anomaly=False) for minute in range(110)]
     for number, one in enumerate(sampled):
@@ -173,6 +172,21 @@ def test_a_kept_folder_gives_its_random_sample_less_its_anomalies(artifact: Path
     assert new.promise.calibration_size == 110
     assert new.data["source"] == "the random sample of a kept folder"
     assert new.threshold == pytest.approx((115 / 255) ** 2, abs=1e-4)
+
+
+@pytest.mark.parametrize("by_others", [0, 30])
+def test_images_that_another_artifact_judged_are_warned_of(
+    artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], by_others: int
+) -> None:
+    store, version = KeptStore(tmp_path / "kept", 2**24), load_artifact(artifact).version
+    for number in range(110):
+        model = {"name": "tiny", "version": "sha256:earlier" if number < by_others else version}
+        add(store, record(number, sampled=True, model=model), content=picture(level=140 + number))
+    command = ["recalibrate", str(artifact), "--kept", str(tmp_path / "kept"), "--output", str(tmp_path / "new")]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    line = f"30 of 110 images of the sample were judged by sha256:earlier, not by {version}, which is recalibrated.\n"
+    assert (f"warning: {line}" in said) == ("were judged by" in said) == bool(by_others)
 
 
 def test_a_kept_folder_that_is_not_there_is_said(artifact: Path, tmp_path: Path) -> None:
