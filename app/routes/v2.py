@@ -15,8 +15,10 @@ from starlette.responses import Response
 from app.detection.artifact import Artifact
 from app.detection.detector import Detector
 from app.detection.images import SIDE
-from app.errors import MalformedRequest, NotReady, UnknownModel
+from app.detection.readings import may_be_read_differently, other_readings
+from app.errors import MalformedRequest, NotReady, Refusal, UnknownModel
 from app.judging.judge import Admission, Judge, Judgement
+from app.payload.image_end import check_image_end
 from app.payload.tensors import (
     HEADER_LENGTH,
     MAX_IMAGES,
@@ -27,12 +29,17 @@ from app.payload.tensors import (
     read_inference_request,
     tensor_images,
 )
+from app.routes.forwarding import run_by_size
 from app.routes.intake import judge_found, take_in
+from app.settings import Settings
 from app.web.problems import BODY_REFUSALS, IMAGE_REFUSALS, documented
 from app.web.routing import add_lean_route
 
 _DATATYPES = {"loss": "FP32", "score": "FP32", "p_value": "FP32", "is_anomaly": "BOOL", "reconstruction": "FP32"}
 _DEFAULT_OUTPUTS = ("loss", "score", "p_value", "is_anomaly")
+# In a graph the same request goes on to a classifier, which might look for an image under another name.
+_FIELDS = frozenset(("id", "model_name", "model_version", "parameters", "inputs", "outputs"))
+_INPUT_FIELDS = frozenset(("name", "shape", "datatype", "parameters", "data"))
 _PLATFORM = "onnxruntime_onnx"
 
 
@@ -160,7 +167,10 @@ async def model_metadata(request: Request) -> Response:
 
 
 async def infer(request: Request) -> Response:
-    """Judges the images of the one input `image`; one that cannot be judged refuses the whole request."""
+    """Judges the images of the one input `image`; one that cannot be judged refuses the whole request.
+
+    Where none is an anomaly, `parameters.unambiguous` says whether every decoder shows what was judged.
+    """
     return await take_in(request, partial(read_inference_request, request.headers), partial(_infer, request))
 
 
@@ -168,6 +178,7 @@ async def _infer(request: Request, admission: Admission, inference: InferenceReq
     artifact = _artifact(request, admission.detector)
     wanted = _wanted(inference)
     tensor = _image_input(inference)
+    _check_fields(inference, tensor)
     if isinstance(tensor.data, list):
         judgements = await judge_found(admission, tensor.data)
     else:
@@ -179,9 +190,30 @@ async def _infer(request: Request, admission: Admission, inference: InferenceReq
         "model_version": artifact.version,
         "parameters": {"anomalous": anomalies > 0},
     }
+    if not anomalies:
+        files = tensor.data if isinstance(tensor.data, list) else []
+        answer["parameters"]["unambiguous"] = await _are_unambiguous(request, admission, files)
     if inference.id is not None:
         answer["id"] = inference.id
     return _answer(answer, wanted, judgements)
+
+
+async def _are_unambiguous(request: Request, admission: Admission, files: Sequence[bytes]) -> bool:
+    """Whether every decoder shows of each file what this one does, and nothing stands behind its end."""
+    settings: Settings = request.app.state.settings
+    preprocessing = admission.detector.artifact.preprocessing
+    for data in files:
+        read = partial(other_readings, data, preprocessing, settings.max_image_pixels, settings.formats)
+        try:
+            check_image_end(data)
+            readings = await run_by_size(admission, settings, data, read) if may_be_read_differently(data) else []
+        except Refusal as refusal:
+            if refusal.status >= 500:
+                raise
+            return False
+        if readings:
+            return False
+    return True
 
 
 def _artifact(request: Request, detector: Detector) -> Artifact:
@@ -211,6 +243,14 @@ def _image_input(inference: InferenceRequest) -> Tensor:
     raise MalformedRequest(
         "The input `image` is BYTES of shape [N], or FP32 or UINT8 of shape [N,28,28], [N,1,28,28] or [N,784]."
     )
+
+
+def _check_fields(inference: InferenceRequest, tensor: Tensor) -> None:
+    unknown = [*(inference.rest.keys() - _FIELDS), *(tensor.fields.keys() - _INPUT_FIELDS)]
+    if unknown:
+        raise MalformedRequest(
+            f"`{min(unknown)[:100]}` is no field of the protocol; further ones go into `parameters`."
+        )
 
 
 def _wanted(inference: InferenceRequest) -> list[WantedOutput]:
@@ -269,8 +309,12 @@ _INFERENCE_REQUEST = {
             "schema": {
                 "type": "object",
                 "required": ["inputs"],
+                "additionalProperties": False,
                 "properties": {
                     "id": {"type": "string"},
+                    "model_name": {"type": "string"},
+                    "model_version": {"type": "string"},
+                    "parameters": {"type": "object"},
                     "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "object"}},
                     "outputs": {"type": "array", "items": {"type": "object"}},
                 },

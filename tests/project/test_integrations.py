@@ -278,6 +278,7 @@ def test_kserve_condition_of_the_example_admits_normal_batches_alone(
     assert not met(ANOMALY)
     assert not met(NORMAL, ANOMALY)
     assert not met(b"no image")
+    assert not met(NORMAL + ANOMALY)
     # The traps that the example warns of.
     assert met(ANOMALY, condition="parameters.anomalous")
     assert met(NORMAL, ANOMALY, condition='outputs.#(name=="is_anomaly").data.#(==false)')

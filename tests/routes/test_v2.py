@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
-from testing.pictures import picture
+from testing.pictures import encoded, picture
 
 NORMAL, ANOMALY = picture(level=255), picture(level=0)
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -229,3 +230,46 @@ def test_readiness_ends_with_draining(client: TestClient) -> None:
     client.app.state.judge.draining = True  # type: ignore[attr-defined]
     assert client.get("/v2/health/ready").status_code == 503
     assert client.get("/v2/health/live").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["contents", "raw_input_contents", "instances", "image"])
+def test_field_in_which_another_server_might_find_an_image_is_refused_by_name(client: TestClient, name: str) -> None:
+    other = [base64.b64encode(ANOMALY).decode()]
+    beside = infer(client, encoded_input(NORMAL), **{name: other})
+    within = infer(client, encoded_input(NORMAL, **{name: other}))
+    for refused in (beside, within):
+        assert refused.status_code == 400
+        assert f"`{name}` is no field of the protocol" in refused.json()["detail"]
+
+
+def test_fields_that_clients_send_are_known(client: TestClient) -> None:
+    tensor = encoded_input(NORMAL, parameters={"content_type": "base64", "own": 1})
+    more = {"id": "7", "model_name": "tiny", "model_version": "1", "parameters": {"own": 1}, "outputs": []}
+    assert infer(client, tensor, **more).status_code == 200
+
+
+ALPHA = Image.new("RGBA", (28, 28), "white")
+HIDDEN = Image.new("RGBA", (28, 28), (0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("files", "is_unambiguous"),
+    [
+        ([NORMAL, encoded(ALPHA.convert("RGB"), "JPEG"), encoded(ALPHA)], True),
+        ([encoded(HIDDEN)], False),
+        ([NORMAL, encoded(HIDDEN)], False),
+        ([NORMAL + ANOMALY], False),
+        ([encoded(ALPHA.convert("L"), "GIF", save_all=True, append_images=[HIDDEN.convert("L")])], False),
+    ],
+)
+def test_answer_says_whether_every_decoder_shows_what_was_judged(
+    client: TestClient, files: list[bytes], is_unambiguous: bool
+) -> None:
+    answer = infer(client, encoded_input(*files)).json()
+    assert answer["parameters"] == {"anomalous": False, "unambiguous": is_unambiguous}
+
+
+def test_tensor_and_raw_image_are_unambiguous(client: TestClient) -> None:
+    tensor = infer(client, tensor_input(np.ones((1, 784)))).json()
+    raw = client.post("/v2/models/tiny/infer", content=NORMAL, headers={HEADER_LENGTH: "0"}).json()
+    assert tensor["parameters"] == raw["parameters"] == {"anomalous": False, "unambiguous": True}
