@@ -11,11 +11,15 @@ _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _MEDIA_TYPE = re.compile(rf"({_WORD})/({_WORD})[ \t]*(?=;|$)")
 # A parameter is followed by another one or by the end; `;` at the end is what some clients write after a type.
 _PARAMETER = re.compile(rf';[ \t]*(?:({_WORD})=(?:"([^"\\]*)"|({_WORD}))[ \t]*(?=;|$)|$)')
-_PLAIN_FORM = re.compile(r"multipart/form-data; ?boundary=([0-9A-Za-z_.-]{1,70})")  # as clients write it
-# Every client that builds forms writes only these; "," or a space would make two readers see two boundaries.
-_PLAIN_BOUNDARY = re.compile(r"[0-9A-Za-z_.-]{1,70}")
+_PLAIN_FORM = re.compile(r"multipart/form-data; ?boundary=([0-9A-Za-z_.+-]{1,70})")  # as clients write it
+# Clients that build forms write only these: Dart "+", and Qt base64 in quotation marks. "," or a space would make two
+# readers see two boundaries, as PHP ends it at a comma. So would "=" before other characters, or behind "boundary": Rack
+# goes by the last "boundary=".
+_PLAIN_BOUNDARY = re.compile(r"(?=.{1,70}$)(?!.*(?i:boundary)=)[0-9A-Za-z_.+/-]+={0,2}")
 _RFC_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=?-]{1,70}")
 _UTF_8 = frozenset(("utf-8", "utf8"))
+# In these ASCII characters are what they are in UTF-8; older Java clients announce them for whatever they send.
+_LIKE_UTF_8_IN_ASCII = frozenset(("us-ascii", "ascii", "iso-8859-1", "latin1", "binary"))
 
 FORM = "multipart/form-data"
 URL_FORM = "application/x-www-form-urlencoded"
@@ -33,6 +37,19 @@ class ContentType(NamedTuple):
     parameters: dict[str, str]
 
     @property
+    def is_utf_8(self) -> bool:
+        """Whether it announces no charset but UTF-8; otherwise `check_ascii` has to be called for text."""
+        return "charset" not in self.parameters or self.parameters["charset"].lower() in _UTF_8
+
+    def check_ascii(self, text: bytes | str, place: str) -> None:
+        """Raises `UnsupportedFormat` if a text of this type has other characters than in UTF-8."""
+        if not self.is_utf_8 and not text.isascii():
+            raise UnsupportedFormat(
+                f"{place}: the charset is {self.parameters['charset']}, and there are characters beyond ASCII, which "
+                "are accepted in UTF-8 alone."
+            )
+
+    @property
     def is_json(self) -> bool:
         return self.media_type in ("application/json", "text/json") or self.media_type.endswith("+json")
 
@@ -42,7 +59,7 @@ def read_content_type(headers: Headers) -> ContentType:
 
     Raises:
         MalformedRequest: There are several, or it is not what RFC 9110 describes, or a parameter comes twice.
-        UnsupportedFormat: It announces a charset other than UTF-8.
+        UnsupportedFormat: It announces a charset other than UTF-8, ASCII or Latin-1.
     """
     values = headers.getlist("content-type")
     if len(values) > 1:
@@ -74,8 +91,8 @@ def parse_content_type(value: str, name: str) -> ContentType:
         if key in parameters or "*" in key:
             raise MalformedRequest(f"{name} has a parameter twice, or in parts.")
         parameters[key] = parameter[3] if parameter[2] is None else parameter[2]
-    if parameters.get("charset", "utf-8").lower() not in _UTF_8:
-        raise UnsupportedFormat(f"{name} has a charset; only UTF-8 is accepted.")
+    if parameters.get("charset", "utf-8").lower() not in _UTF_8 | _LIKE_UTF_8_IN_ASCII:
+        raise UnsupportedFormat(f"{name} has a charset; UTF-8 is accepted, and for text in ASCII ISO-8859-1.")
     return ContentType(f"{found[1]}/{found[2]}".lower(), parameters)
 
 
@@ -100,5 +117,7 @@ def _boundary(content_type: ContentType, accepted: re.Pattern[str]) -> bytes:
     if not boundary:
         raise MalformedRequest("The multipart content type names no boundary.")
     if not accepted.fullmatch(boundary):
-        raise MalformedRequest("The boundary of the multipart content type holds more than letters, digits and `-_.`.")
+        raise MalformedRequest(
+            "The boundary of the multipart content type holds more than letters, digits, `-_.+/`, and `=` at its end."
+        )
     return boundary.encode()

@@ -107,12 +107,21 @@ def parse_form(content_type: ContentType, body: bytes) -> list[Part]:
 
     Raises:
         MalformedRequest: The form is broken, or can be read in more than one way.
-        UnsupportedFormat: A part announces a charset other than UTF-8.
+        UnsupportedFormat: A charset other than UTF-8 is announced; ASCII and Latin-1 may be, for names and texts in
+            ASCII. For the content of a part with such a type of its own the caller checks that.
     """
     boundary = plain_boundary(content_type)
     if body.find(b'--"' + boundary) >= 0 or body.find(b"--'" + boundary) >= 0:
         raise MalformedRequest("The multipart body has its boundary in quotation marks.")
-    return _parts(body, 0, boundary, strict=True)
+    if b"+" in boundary or b"/" in boundary or b"=" in boundary:
+        _check_cut_boundary(boundary, body)
+    parts = _parts(body, 0, boundary, strict=True)
+    if not content_type.is_utf_8:
+        for part in parts:
+            texts = (part.name, part.file_name, part.content_type, "" if part.is_file else part.content)
+            for text in texts:
+                content_type.check_ascii(text, f"Part `{part.name}`")
+    return parts
 
 
 def write_form(parts: list[Part], boundary: bytes) -> bytes:
@@ -126,6 +135,13 @@ def write_form(parts: list[Part], boundary: bytes) -> bytes:
             pieces.append(b"\r\nContent-Type: %b" % part.content_type.encode())
         pieces += [b"\r\n\r\n", part.content, b"\r\n"]
     return b"".join([*pieces, b"--%b--\r\n" % boundary])
+
+
+def _check_cut_boundary(boundary: bytes, body: bytes) -> None:
+    """Refuses a body with another part for a reader that ends the boundary at a character which it does not know."""
+    cut = re.split(b"[+/=]", boundary, maxsplit=1)[0]
+    if body.count(b"--" + cut) != body.count(b"--" + boundary):
+        raise MalformedRequest("The multipart body has a line that begins like its boundary, up to a `+`, `/` or `=`.")
 
 
 def _parts(body: bytes, position: int, boundary: bytes, strict: bool) -> list[Part]:

@@ -59,7 +59,10 @@ class Form:
     def write(self) -> tuple[str, bytes]:
         for part, document in self.documents:
             part.content = document.write()[1]
-        return f"{FORM}; boundary={self.boundary.decode()}", write_form(self.parts, self.boundary)
+        boundary = self.boundary.decode()
+        if "/" in boundary or "=" in boundary:
+            boundary = f'"{boundary}"'
+        return f"{FORM}; boundary={boundary}", write_form(self.parts, self.boundary)
 
 
 @dataclass(slots=True)
@@ -116,7 +119,8 @@ def parse_request_body(headers: Headers, body: bytes) -> ParsedBody:
     Raises:
         CompressedBody: It has a Content-Encoding.
         MalformedRequest: It is broken, is not what its content type says, or can be read in two ways.
-        UnsupportedFormat: Its content type is a multipart other than a form, or has a charset other than UTF-8.
+        UnsupportedFormat: Its content type is a multipart other than a form, or has a charset other than
+            UTF-8, where ASCII and Latin-1 may stand for text in ASCII.
     """
     if any(value.lower() != "identity" for value in headers.getlist("content-encoding")):
         raise CompressedBody("Send the body as it is, without Content-Encoding.")
@@ -140,9 +144,10 @@ def parse_request_body(headers: Headers, body: bytes) -> ParsedBody:
     if media_type.startswith("multipart/"):
         raise UnsupportedFormat("Of multipart bodies only multipart/form-data is accepted.")
     if media_type == URL_FORM:
-        return UrlForm(parse_url_form(body))
+        return _url_form(content_type, body)
     if content_type.is_json or (body.lstrip()[:1] in (b"{", b"[") and not media_type.startswith("image/")):
-        return Document(parse_json(body), headers.get("content-type", "application/json"))
+        content_type.check_ascii(body, "The body")
+        return Document(parse_json(body), _type_in_utf_8(content_type, headers, "application/json"))
     if media_type.startswith("text/"):
         raise MalformedRequest(f"The body is {media_type}, and not JSON, as which text is read.")
     if is_untyped:
@@ -188,13 +193,26 @@ def _hidden_form(sign: str) -> MalformedRequest:
     )
 
 
+def _url_form(content_type: ContentType, body: bytes) -> UrlForm:
+    form = UrlForm(parse_url_form(body))
+    for name, value in form.fields:
+        content_type.check_ascii(name + value, f"Field `{shown(name)}`")
+    return form
+
+
 def _inference(headers: Headers, content_type: ContentType, body: bytes) -> Inference:
     if len(headers.getlist(HEADER_LENGTH)) > 1:
         raise MalformedRequest(f"The request has several {HEADER_LENGTH} header fields.")
     is_document = content_type.is_json and headers[HEADER_LENGTH] == str(len(body))
     if content_type.media_type not in _BINARY_TYPES and not is_document:
         raise MalformedRequest(f"{HEADER_LENGTH} does not belong to a body of type {content_type.media_type}.")
-    return Inference(read_inference_request(headers, body), headers.get("content-type", ""))
+    content_type.check_ascii(body, "The body")
+    return Inference(read_inference_request(headers, body), _type_in_utf_8(content_type, headers, ""))
+
+
+def _type_in_utf_8(content_type: ContentType, headers: Headers, without: str) -> str:
+    """The Content-Type of a document that is written again, in UTF-8."""
+    return headers.get("content-type", without) if content_type.is_utf_8 else content_type.media_type
 
 
 def _written(tensor: Tensor, tails: list[bytes]) -> dict[str, Any]:

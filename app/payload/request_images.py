@@ -125,7 +125,12 @@ class _Search:
         self._rest.add_text(part.name, "The name of a part")
         self._add_file_name(part.file_name, f"The file name of {_lower(place)}")
         text = _text(part.content)
-        if parse_content_type(part.content_type, place).is_json or _is_document(part, text):
+        content_type = parse_content_type(part.content_type, place)
+        is_document = content_type.is_json or _is_document(part, text)
+        if is_document or (text is not None and not part.is_file):
+            content_type.check_ascii(part.content, place)
+        if is_document:
+            part.content_type = part.content_type if content_type.is_utf_8 else content_type.media_type
             try:
                 document = Document(parse_json(part.content), part.content_type)
             except Refusal as refusal:

@@ -79,6 +79,18 @@ CLIENTS: dict[str, tuple[str, list[tuple[bytes, bytes]]]] = {
             )
         ],
     ),
+    "dart": (
+        "dart-http-boundary-Xy_.+abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST",
+        [(b'content-type: image/png\r\ncontent-disposition: form-data; name="file"; filename="a.png"', b"PIXELS")],
+    ),
+    "qt": (
+        "boundary_.oOo._SDKY3AU6/g5fNhIxl/XpFEqtyLTwOoXB",
+        [(b'Content-Type: image/png\r\nContent-Disposition: form-data; name="file"; filename="a.png"', b"PIXELS")],
+    ),
+    "qt with padding": (
+        "boundary_.oOo._SDKY3+U6/g5fNhIxl/XpFEqtyLTwOo==",
+        [(b'Content-Type: image/png\r\nContent-Disposition: form-data; name="file"; filename="a.png"', b"PIXELS")],
+    ),
     "spring": (
         "Xkq9vYt4JHc3w2Zl",
         [
@@ -97,7 +109,8 @@ def written(boundary: str, parts: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def headers(boundary: str) -> Headers:
-    return Headers({"content-type": f"multipart/form-data; boundary={boundary}"})
+    written = f'"{boundary}"' if "/" in boundary else boundary
+    return Headers({"content-type": f"multipart/form-data; boundary={written}"})
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -152,8 +165,23 @@ def test_content_type_that_can_be_read_in_two_ways_is_refused(content_type: str)
         read_content_type(Headers({"content-type": content_type}))
 
 
-@pytest.mark.parametrize("charset", ["utf-16", "utf-7", "iso-8859-1", "us-ascii"])
-def test_charset_other_than_utf_8_is_refused(charset: str) -> None:
+@pytest.mark.parametrize("boundary", ["a=b", "a===", "aboundary=", "boundary==", "a,b", "a b", "a?", "/" * 71])
+def test_boundary_of_which_readers_make_two_is_refused(boundary: str) -> None:
+    content_type = read_content_type(Headers({"content-type": f'multipart/form-data; boundary="{boundary}"'}))
+    with pytest.raises(MalformedRequest):
+        parse_form(content_type, written(boundary, [(DISPOSITION + b'name="file"; filename="a.png"', b"PIXELS")]))
+
+
+@pytest.mark.parametrize("boundary", ["cut+b", "cut/b", "cut=="])
+def test_part_for_a_reader_that_ends_the_boundary_early_is_refused(boundary: str) -> None:
+    hidden = b"PIXELS\r\n--cut\r\n" + DISPOSITION + b'name="file"\r\n\r\nOTHER'
+    content_type = read_content_type(Headers({"content-type": f'multipart/form-data; boundary="{boundary}"'}))
+    with pytest.raises(MalformedRequest, match="begins like its boundary"):
+        parse_form(content_type, written(boundary, [(DISPOSITION + b'name="file"; filename="a.png"', hidden)]))
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "utf-7", "shift_jis", "ibm037", "iso-2022-jp"])
+def test_charset_that_is_not_utf_8_in_ascii_is_refused(charset: str) -> None:
     assert read_content_type(Headers({"content-type": "application/json; charset=UTF-8;"})).is_json
     with pytest.raises(UnsupportedFormat):
         read_content_type(Headers({"content-type": f"application/json; charset={charset}"}))
