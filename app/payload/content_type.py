@@ -13,8 +13,8 @@ _MEDIA_TYPE = re.compile(rf"({_WORD})/({_WORD})[ \t]*(?=;|$)")
 _PARAMETER = re.compile(rf';[ \t]*(?:({_WORD})=(?:"([^"\\]*)"|({_WORD}))[ \t]*(?=;|$)|$)')
 _PLAIN_FORM = re.compile(r"multipart/form-data; ?boundary=([0-9A-Za-z_.+-]{1,70})")  # as clients write it
 # Clients that build forms write only these: Dart "+", and Qt base64 in quotation marks. "," or a space would make two
-# readers see two boundaries, as PHP ends it at a comma. So would "=" before other characters, or behind "boundary": Rack
-# goes by the last "boundary=".
+# readers see two boundaries, as PHP ends it at a comma. So would "=" before other characters, or behind "boundary", as
+# Rack goes by the last "boundary=".
 _PLAIN_BOUNDARY = re.compile(r"(?=.{1,70}$)(?!.*(?i:boundary)=)[0-9A-Za-z_.+/-]+={0,2}")
 _RFC_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=?-]{1,70}")
 _UTF_8 = frozenset(("utf-8", "utf8"))
