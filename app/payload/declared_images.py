@@ -46,7 +46,10 @@ def find_declared(places: Places, query: UrlForm, body: ParsedBody) -> Images:
     for place in places.declared:
         _add_place(found, place, body, places.numbers)
     if not found.count:
-        raise MalformedRequest(f"There is no image at `{places}`, where GATE_IMAGE_AT says that requests carry it.")
+        raise MalformedRequest(
+            f"There is no image at `{places}`, where GATE_IMAGE_AT says that requests carry it; null and empty texts "
+            "are none."
+        )
     return found
 
 
@@ -83,6 +86,8 @@ def _check_name(name: str) -> None:
 
 def _add_part(found: Images, part: Part) -> None:
     place = f"Part `{shown(part.name)}`"
+    if not part.is_file and not part.content:
+        return
     if part.is_file:
         found.add_file(part.content, place, part.replace)
         return
@@ -96,7 +101,7 @@ def _add_part(found: Images, part: Part) -> None:
 
 def _add_fields(found: Images, place: FormPlace, form: UrlForm) -> None:
     for index, (name, text) in enumerate(form.fields):
-        if place.matches(name):
+        if text and place.matches(name):
 
             def replace(data: bytes, index: int = index, name: str = name, text: str = text) -> None:
                 form.fields[index] = (name, text_of(data, text))
@@ -138,6 +143,8 @@ def _may_be_image(text: str) -> bool:
 
 def _add_value(found: Images, container: Any, key: Any, place: str, numbers: NumberFormat) -> None:
     value = container[key]
+    if value is None or value == "":  # as some clients write a field that they leave out
+        return
     if isinstance(value, list):
         if not _begins_with_a_number(value):
             raise UnsupportedFormat(

@@ -63,7 +63,9 @@ def test_form_that_readers_take_differently_is_told_which_spelling_it_is(body: b
         ([{"b64": "iVBORw0KGgo="}], "`image`: a list; `/*`"),
         ([[0, 1], [1, 0]], "GATE_NUMBERS_RANGE"),
         ({"b64": "iVBORw0KGgo="}, "This is an object; GATE_IMAGE_AT can point to one of its fields."),
-        (None, "This is no string."),
+        (True, "This is no string."),
+        (None, "There is no image at `json:/image`"),
+        ("", "null and empty texts are none"),
     ],
 )
 def test_value_that_is_no_image_where_a_pointer_leads_is_named_by_its_kind(value: Any, words: str) -> None:

@@ -124,7 +124,7 @@ def test_the_same_request_with_an_odd_image_is_refused(
     ("image_at", "request_fields", "named"),
     [
         ("json:/image", {"json": {"images": [b64(NORMAL)]}}, "json:/image"),
-        ("json:/image", {"json": {"image": None}}, "`image`"),
+        ("json:/image", {"json": {"image": None}}, "json:/image"),
         ("json:/image", {"json": {"image": CALLBACK}}, "`image`"),
         ("json:/images/*", {"json": {"images": [b64(NORMAL), "no base64!"]}}, "`images[1]`"),
         ("json:/images/*", {"json": {"images": [b64(NORMAL), b64(b"no image")]}}, "`images[1]`"),
@@ -189,6 +189,27 @@ def test_several_places_serve_several_routes(make_client: MakeClient, classifier
     assert client.post("/v1/gate/", **body(NORMAL)).status_code == 200
     assert client.post("/v1/gate/", json={"image": b64(NORMAL)}).status_code == 200
     assert client.post("/v1/gate/", json={"image": b64(ODD)}).status_code == 422
+
+
+@pytest.mark.parametrize("left_out", [None, ""])
+def test_a_place_that_a_client_leaves_empty_is_absent_beside_another(
+    make_client: MakeClient, classifier: FakeClassifier, left_out: str | None
+) -> None:
+    client = make_client(classifier_url=classifier.url, image_at="json:/image,json:/images/*,form:image,form:images")
+
+    def statuses(image: bytes) -> list[int]:
+        requests: list[dict[str, Any]] = [
+            {"json": {"image": left_out, "images": [b64(image)]}},
+            {"json": {"image": b64(image), "images": left_out}},
+            {"json": {"image": left_out, "images": [left_out, b64(image)]}},
+            {"data": {"image": left_out or "", "images": b64(image)}},
+            {"files": {"image": (None, left_out or ""), "images": ("a.png", image)}},
+        ]
+        return [client.post("/v1/gate/", **request).status_code for request in requests]
+
+    assert statuses(NORMAL) == [200] * 5
+    assert statuses(ODD) == [422] * 5
+    assert client.post("/v1/gate/", json={"image": left_out, "images": [left_out]}).status_code == 400
 
 
 def test_unjudged_route_passes_with_verdict_none(make_client: MakeClient, classifier: FakeClassifier) -> None:
