@@ -1,10 +1,12 @@
 """What a refusal says to somebody who does not know the code: what is wrong, and what to send instead."""
 
 import base64
+import io
 from typing import Any
 
 import orjson
 import pytest
+from PIL import Image, UnidentifiedImageError
 from starlette.datastructures import Headers
 
 from app.detection.image_headers import read_image_header
@@ -76,8 +78,8 @@ def test_value_that_is_no_image_where_a_pointer_leads_is_named_by_its_kind(value
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("iVBORw0KGg", "padding"),
-        ("iVBORw0KGgo", "padding"),
+        ("iVBORw0KG", "this is not"),
+        ("iVBORw0KGg=", "this is not"),
         ("iVBORw0-Ggo=", "URL-safe"),
         ("iVBORw0 Ggo=", "%2B"),
         ("hello", "this is not"),
@@ -88,6 +90,22 @@ def test_text_that_is_not_quite_base64_is_told_why(text: str, words: str) -> Non
     with pytest.raises(MalformedRequest) as caught:
         decode_image_text(text)
     assert words in caught.value.detail
+
+
+@pytest.mark.parametrize("text", ["iVBORw0KGgo=", "iVBORw0KGgo", "iVBO\r\nRw0KGgo\n", "iVBORw0K", "iVBORw0KGg"])
+@pytest.mark.parametrize("before", ["", "data:image/png;base64,", "data:image/png;base64, ", "DATA:;base64,   "])
+def test_padding_may_be_left_out_and_a_data_url_may_have_blanks(text: str, before: str) -> None:
+    assert b"\x89PNG\r\n\x1a\n".startswith(decode_image_text(before + text))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+def test_a_blank_that_a_reader_takes_for_a_plus_makes_no_image_of_another_kind(kind: str) -> None:
+    for pluses in ("+", "++", "+++"):
+        written = io.BytesIO()
+        Image.new("L", (28, 28)).save(written, kind)
+        text = pluses + base64.b64encode(written.getvalue()).decode()
+        with pytest.raises(UnidentifiedImageError):
+            Image.open(io.BytesIO(base64.b64decode(text[: len(text) // 4 * 4])))
 
 
 @pytest.mark.parametrize(
@@ -113,10 +131,10 @@ def test_document_that_is_too_deep_to_be_searched_is_told_how_it_passes() -> Non
 
 
 def test_bytes_tensor_names_the_element_that_is_no_base64() -> None:
-    image = {"name": "image", "shape": [2], "datatype": "BYTES", "data": ["iVBORw0KGgo=", "iVBORw0KGgo"]}
+    image = {"name": "image", "shape": [2], "datatype": "BYTES", "data": ["iVBORw0KGgo=", "iVBORw0KG"]}
     with pytest.raises(MalformedRequest) as caught:
         parse_inference_request({"inputs": [image]}, b"")
-    assert caught.value.detail.startswith("Element 1 of a BYTES input: The base64")
+    assert caught.value.detail.startswith("Element 1 of a BYTES input: An image in text is base64")
 
 
 @pytest.mark.parametrize(
