@@ -15,6 +15,8 @@ from app.errors import UndecodableImage
 _MAX_ENTRIES = 512
 # Enough for the offsets, or the byte counts, of 65,535 strips as LONG.
 _MAX_VALUE_BYTES = 2**18
+# A regular expression search holds the GIL until it returns.
+_MAX_DESCRIPTION_BYTES = 2**16
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 7: 1}  # BYTE, ASCII, SHORT, LONG, UNDEFINED: what the tags below may have
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 256, 257, 258, 259, 262, 277, 339
 # Fill order, strips, planes, fax options, predictor, palette, tiles, extra samples, JPEG tables, subsampling, range.
@@ -137,7 +139,7 @@ def _describes_others(data: bytes, directory: _Directory) -> bool:
     if _DESCRIPTION not in directory.entries:
         return False
     kind, count, place = struct.unpack(directory.endian + "2xHII", directory.entries[_DESCRIPTION])
-    if kind != _ASCII:
+    if kind != _ASCII or count > _MAX_DESCRIPTION_BYTES:
         return True
     if count <= 4:
         return False

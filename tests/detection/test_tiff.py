@@ -241,6 +241,7 @@ SEVERAL = {
     "tifffile, old": described(b"shape=(2, 28, 28)\0"),
     "ImageJ": described(b"ImageJ=1.11a\nimages=2\nslices=2\n\0"),
     "ImageJ, twice": described(b"ImageJ=1.11a\nimages=1\nslices =2\n\0"),
+    "too long to look through": described(b"word " * 2**14),
     "no text": described(b'{"shape": [28, 28]}\0', kind=7),
 }
 ALONE = {
