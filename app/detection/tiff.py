@@ -17,6 +17,7 @@ _MAX_ENTRIES = 512
 _MAX_VALUE_BYTES = 2**18
 # A regular expression search holds the GIL until it returns.
 _MAX_DESCRIPTION_BYTES = 2**16
+_HEADER_BYTES = 8
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 7: 1}  # BYTE, ASCII, SHORT, LONG, UNDEFINED: what the tags below may have
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 256, 257, 258, 259, 262, 277, 339
 # Fill order, strips, planes, fax options, predictor, palette, tiles, extra samples, JPEG tables, subsampling, range.
@@ -38,6 +39,7 @@ _APART = 2  # planes
 _JPEG, _PREDICTED = 7, (5, 8, 32946)  # LZW and deflate
 _OFFSETS, _COUNTS, _ROWS, _PLANES, _PREDICTOR, _COLORS, _EXTRA = 273, 279, 278, 284, 317, 320, 338
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
+_SINGLES = (256, 257, 259, 262, 266, 277, 278, 284, 317, 322, 323)
 
 # Descriptions by which tifffile and ImageJ know of further pictures behind the first one. tifffile describes single
 # pictures so too, which pass.
@@ -83,8 +85,9 @@ def read_tiff(data: bytes) -> Tiff:
     """
     directory = _read_directory(data)
     first = directory.first
+    _check_counts(directory)
     _check_kind(first)
-    _check_places(directory)
+    _check_places(data, directory)
     if first.get(_PHOTOMETRIC) == _PALETTE:
         _check_palette(data, directory)
     entries = data[directory.position : directory.position + 6146]
@@ -188,13 +191,27 @@ def _rewritten(data: bytes, directory: _Directory, changes: dict[int, int]) -> b
 
 
 def _first_value(data: bytes, entry: bytes, endian: str) -> int:
+    (count,) = struct.unpack_from(endian + "4xI", entry)
+    return _values(data, entry, endian, 1)[0] if count else 0
+
+
+def _values(data: bytes, entry: bytes, endian: str, most: int) -> tuple[int, ...]:
+    """The first values of an entry, at most so many."""
     _, kind, count = struct.unpack_from(endian + "HHI", entry)
-    layout = endian + {3: "H", 4: "I"}.get(kind, "B")
     source, position = entry, 8
     if count * _TYPE_BYTES[kind] > 4:
         (position,) = struct.unpack_from(endian + "I", entry, 8)
         source = data
-    return int(struct.unpack_from(layout, source, position)[0]) if count else 0
+    letter = {3: "H", 4: "I"}.get(kind, "B")
+    return struct.unpack_from(f"{endian}{min(count, most)}{letter}", source, position)
+
+
+def _check_counts(directory: _Directory) -> None:
+    """Raises if a tag has another number of values than it should have: some readers take the first, others none."""
+    for tag in directory.first:
+        count = directory.count(tag)
+        if (tag in _SINGLES and count != 1) or (tag == _BITS and count not in (1, directory.first.get(_SAMPLES, 1))):
+            raise UndecodableImage(f"Tag {tag} of the TIFF file has {count} values, which is not the number it takes.")
 
 
 def _check_kind(first: dict[int, int]) -> None:
@@ -210,12 +227,14 @@ def _check_kind(first: dict[int, int]) -> None:
         kind = f"brightness and colour apart (YCbCr) in compression {compression}"
     elif first.get(_PREDICTOR, 1) != 1 and compression not in _PREDICTED:
         kind = f"differences of samples in compression {compression}"
+    elif first.get(_PLANES, 1) not in (1, _APART):
+        kind = f"planar configuration {first[_PLANES]}"
     else:
         return
     raise UndecodableImage(f"TIFF files with {kind} are not accepted; save the image as PNG.")
 
 
-def _check_places(directory: _Directory) -> None:
+def _check_places(data: bytes, directory: _Directory) -> None:
     """Raises unless there are as many strips, or tiles, as the picture takes: readers differ in which they show."""
     first = directory.first
     width, height = first[_WIDTH], first[_HEIGHT]
@@ -231,6 +250,11 @@ def _check_places(directory: _Directory) -> None:
         return  # what opens the file says so
     if not across or not down or directory.count(places) != planes * -(-width // across) * -(-height // down):
         raise UndecodableImage("The TIFF file has more or fewer strips or tiles than its picture takes.")
+    offsets = _values(data, directory.entries[places], directory.endian, _MAX_VALUE_BYTES)
+    counts = directory.entries.get(_TILE_COUNTS if is_tiled else _COUNTS)
+    is_empty = counts is not None and 0 in _values(data, counts, directory.endian, _MAX_VALUE_BYTES)
+    if is_empty or min(offsets) < _HEADER_BYTES:
+        raise UndecodableImage("The TIFF file has strips or tiles without a place or a length; some readers fill them.")
 
 
 def _check_palette(data: bytes, directory: _Directory) -> None:

@@ -138,6 +138,25 @@ def test_a_tag_that_makes_pixels_has_a_type_that_all_readers_know() -> None:
         show(tiff(entries(t262=(SIGNED, 1, 1)), BOTH))
 
 
+@pytest.mark.parametrize("name", ["t262", "t284", "t258"])
+def test_a_tag_has_as_many_values_as_it_takes(name: str) -> None:
+    """tifffile makes a list of two values, which is no number that it knows."""
+    with pytest.raises(UndecodableImage, match=f"Tag {name[1:]} of the TIFF file has 2 values"):
+        show(tiff(entries(**{name: (SHORT, 2, 1)}), BOTH))
+
+
+def test_planes_are_together_or_apart() -> None:
+    with pytest.raises(UndecodableImage, match="planar configuration 5"):
+        show(tiff(entries(t284=(SHORT, 1, 5)), BOTH))
+
+
+@pytest.mark.parametrize("changed", [{"t273": (LONG, 1, 0)}, {"t273": (LONG, 1, 6)}, {"t279": (LONG, 1, 0)}])
+def test_a_strip_without_a_place_or_a_length_is_refused(changed: dict[str, Value]) -> None:
+    """tifffile fills it with black, Pillow takes the bytes from the place that is named."""
+    with pytest.raises(UndecodableImage, match="without a place or a length"):
+        show(tiff(entries(**changed), BOTH))
+
+
 def test_a_palette_has_as_many_colours_as_there_are_levels_and_16_bits() -> None:
     for palette, words in ((shorts(*[0] * 48), "too few"), (DARK, "palette of 8 bits")):
         with pytest.raises(UndecodableImage, match=words):
