@@ -36,6 +36,7 @@ _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 1, 2, 3, 5, 6
 _UNSIGNED = 1
 _UNSPECIFIED, _PREMULTIPLIED, _ALPHA = 0, 1, 2  # of extra samples
 _APART = 2  # planes
+_FAX = (2, 3, 4)
 _JPEG, _PREDICTED = 7, (5, 8, 32946)  # LZW and deflate
 _OFFSETS, _COUNTS, _ROWS, _PLANES, _PREDICTOR, _COLORS, _EXTRA = 273, 279, 278, 284, 317, 320, 338
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
@@ -127,8 +128,10 @@ def _check_alone(data: bytes, directory: _Directory) -> None:
         kind = f"tag {min(unknown)}, under which some readers look for further pictures"
     elif directory.count(_EXTRA) > 1:
         kind = "several extra samples, of which readers make different pictures"
-    elif directory.first.get(_PLANES) == _APART and directory.first.get(_SAMPLES, 1) > 1:
-        kind = "its colours apart, which some readers show as pictures of their own"
+    elif directory.first.get(_PLANES) == _APART:
+        kind = "its colours apart, which some readers show as pictures of their own, and of which Pillow inverts none"
+    elif directory.first.get(_COMPRESSION) in _FAX:
+        kind = "the compression of a fax, of whose damaged lines readers make different pictures"
     elif _describes_others(data, directory):
         kind = "a description that tells some readers of further pictures"
     else:

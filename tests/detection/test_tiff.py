@@ -244,6 +244,7 @@ SEVERAL = {
         ),
         BOTH,
     ),
+    "one plane, inverted": tiff(entries(t262=(SHORT, 1, 0), t284=(SHORT, 1, 2)), BOTH),
     "several extra samples": tiff(
         entries(
             t258=(SHORT, 5, shorts(8, 8, 8, 8, 8)),
@@ -277,6 +278,13 @@ ALONE = {
 def test_a_file_in_which_some_readers_find_further_pictures_is_not_for_classifiers(kind: str) -> None:
     with pytest.raises(UndecodableImage, match="GATE_FORWARD=judged"):
         readings(SEVERAL[kind])
+
+
+@pytest.mark.parametrize("compression", ["tiff_ccitt", "group3", "group4"])
+def test_a_fax_is_not_for_classifiers_that_decode_it_themselves(compression: str) -> None:
+    """tifffile gave up on damaged lines that libtiff passed over."""
+    with pytest.raises(UndecodableImage, match="GATE_FORWARD=judged"):
+        readings(encoded(Image.new("1", (60, 40), 1), "TIFF", compression=compression))
 
 
 @pytest.mark.parametrize("kind", ALONE)
