@@ -15,7 +15,7 @@ _PLAIN_FORM = re.compile(r"multipart/form-data; ?boundary=([0-9A-Za-z_.+-]{1,70}
 # Clients that build forms write only these: Dart "+", and Qt base64 in quotation marks. "," or a space would make two
 # readers see two boundaries, as PHP ends it at a comma. So would "=" before other characters, or behind "boundary", as
 # Rack goes by the last "boundary=".
-_PLAIN_BOUNDARY = re.compile(r"(?=.{1,70}$)(?!.*(?i:boundary)=)[0-9A-Za-z_.+/-]+={0,2}")
+_PLAIN_BOUNDARY = re.compile(r"[0-9A-Za-z_.+-]{1,70}|(?=.{1,70}$)(?!.*(?i:boundary)=)[0-9A-Za-z_.+/-]+={0,2}")
 _RFC_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=?-]{1,70}")
 _UTF_8 = frozenset(("utf-8", "utf8"))
 # In these ASCII characters are what they are in UTF-8; older Java clients announce them for whatever they send.
