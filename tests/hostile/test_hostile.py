@@ -7,6 +7,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app.detection.images import Preprocessing, decode_image
+from app.detection.images import Preprocessing, decode_image, open_image
 from app.errors import Refusal, UndecodableImage
 from app.judging.decoding import _decode_slice
 from app.main import create_app
-from app.settings import ACCEPTED_FORMATS, Settings
+from app.settings import Settings
 from testing import hostile_files as make
 
 # What an image or a body may cause: the contract's list, and 200.
@@ -295,7 +296,8 @@ def test_refusals_of_a_batch_keep_neither_pictures_nor_files(level: int, interla
     rows = np.random.default_rng(0).bytes(2**20) * 4  # less than half of 9 MB; each file has 4 MB
     damaged = make.png(1500, 1500, color=6, rows=rows, interlace=interlace, level=level)
     before = resident_mib()
-    results = [_decode_slice([damaged], 25_000_000, Preprocessing(), ACCEPTED_FORMATS)[0] for _ in range(30)]
+    opening = partial(open_image, max_pixels=25_000_000)
+    results = [_decode_slice([damaged], opening, Preprocessing())[0] for _ in range(30)]
     assert all(isinstance(result, UndecodableImage) for result in results)
     assert resident_mib() - before < 60
 
