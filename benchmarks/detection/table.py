@@ -173,7 +173,8 @@ def _timing(found: Results) -> list[str]:
     sizes = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in found["bytes"].items())
     body = [
         (name, *[f"{found[name][way]:.3f}" for way in ("median", "fastest tenth", "median of work")])
-        for name in ("batch 1", "batch 32")
+        for name in found
+        if name.startswith("batch")
     ]
     load = " / ".join(str(value) for value in found["load"])
     return [
