@@ -8,7 +8,8 @@ from app.payload.tiff_end import tiff_end
 
 # The most chunks, segments or blocks that are walked through; more than `app.detection.image_headers` accepts.
 _MAX_BLOCKS = 2**15
-# Fewer zeros or ends of lines than this are padding, as some programs write it.
+# Fewer zeros or ends of lines than this are padding, as some programs write it; Pillow fills up pages of a TIFF to a
+# multiple of 16.
 _PADDING = 16
 # The boxes that an AVIF or HEIC file has at its top, once or several times. Another one is no part of the image.
 _SINGLE_BOXES = frozenset((b"ftyp", b"meta", b"moov"))

@@ -11,8 +11,6 @@ _SHORT, _LONG, _IFD = 3, 4, 13
 _PLACES = {273: 279, 324: 325, 513: 514}
 # Tags of further directories: of other sizes, EXIF, GPS, interoperability.
 _DIRECTORIES = (330, 34665, 34853, 40965)
-# Zeros with which writers fill up to an even length; Pillow fills pages up to a multiple of 16.
-_MOST_PADDING = 15
 # Directories may be empty, and refer to each other and to the same bytes, so all of them together are bounded: the
 # directories, their entries, and the places of further ones.
 _MOST_ENTRIES = 2**15
@@ -36,8 +34,7 @@ def tiff_end(data: bytes) -> int:
             if further is None:
                 return -1
             ahead += further
-    padding = data[file.end : file.end + _MOST_PADDING]
-    return len(data) if file.end + len(padding) == len(data) and not any(padding) else file.end
+    return file.end
 
 
 class _File:
