@@ -76,10 +76,10 @@ def relative_location(location: bytes, target: URL) -> bytes:
     """
     try:
         wanted = urlsplit(location.decode("ascii"))
-        port = wanted.port or {"http": 80, "https": 443}.get(wanted.scheme)
+        is_its_port = target.is_default_port() if wanted.port is None else wanted.port == target.port
     except ValueError:
         return location
-    if (wanted.hostname, port) != (target.host, target.port):
+    if wanted.hostname != target.host or not is_its_port:
         return location
     path = wanted.path or "/"
     relative = posixpath.relpath(path, posixpath.dirname(target.raw_path))

@@ -7,8 +7,9 @@ from http.client import HTTPConnection
 
 import pytest
 from starlette.testclient import TestClient
+from yarl import URL
 
-from app.routes.raw_headers import end_to_end
+from app.routes.raw_headers import end_to_end, relative_location
 from testing.fake_classifier import FakeClassifier
 from testing.pictures import picture
 
@@ -47,6 +48,12 @@ def test_redirect_to_the_classifier_itself_does_not_lead_around_the_gate(
     client = make_client(classifier_url=classifier.url)
     answer = client.post("/v1/gate/digits", content=NORMAL, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"].encode()) == (308, comes_back)
+
+
+@pytest.mark.parametrize("location", [b"//app/digits/", b"https://app/digits/", b"http://APP:80/digits/"])
+def test_its_own_address_without_a_port_or_with_another_scheme_is_known_too(location: bytes) -> None:
+    assert relative_location(location, URL("http://app/digits")) == b"./digits/"
+    assert relative_location(location, URL("http://app:9000/digits")) == location
 
 
 def test_client_that_follows_such_a_redirect_is_judged_again(
