@@ -139,6 +139,11 @@ class OpenedImage:
         return Shown(self.container.format, self.width, self.height)
 
     @property
+    def is_reduced(self) -> bool:
+        """Whether fewer pixels are decoded than there are, which may show another picture (`reduces`)."""
+        return self.container.format == "JPEG" and _jpeg_scale(self) > 1
+
+    @property
     def is_streamed(self) -> bool:
         """Whether this is a JPEG that is decoded row by row, without a full-size buffer: the fastest kind of file."""
         return self.container.format == "JPEG" and not self.container.bytes_per_pixel

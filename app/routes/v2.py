@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from app.detection.artifact import Artifact
 from app.detection.detector import Detector
-from app.detection.images import SIDE
+from app.detection.images import SIDE, open_image
 from app.detection.readings import may_be_read_differently, other_readings
 from app.errors import MalformedRequest, NotReady, Refusal, UnknownModel
 from app.judging.judge import Admission, Judge, Judgement
@@ -206,6 +206,8 @@ async def _are_unambiguous(request: Request, admission: Admission, files: Sequen
         read = partial(other_readings, data, preprocessing, settings.max_image_pixels, settings.formats)
         try:
             check_image_end(data)
+            if open_image(data, settings.max_image_pixels, settings.formats, settings.reduce_jpegs).is_reduced:
+                return False
             readings = await run_by_size(admission, settings, data, read) if may_be_read_differently(data) else []
         except Refusal as refusal:
             if refusal.status >= 500:

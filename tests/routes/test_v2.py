@@ -1,6 +1,7 @@
 import base64
 import json
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -267,6 +268,15 @@ def test_answer_says_whether_every_decoder_shows_what_was_judged(
 ) -> None:
     answer = infer(client, encoded_input(*files)).json()
     assert answer["parameters"] == {"anomalous": False, "unambiguous": is_unambiguous}
+
+
+@pytest.mark.parametrize("reduces", [True, False])
+def test_large_jpeg_is_unambiguous_only_if_it_is_decoded_in_full(
+    make_client: Callable[..., TestClient], reduces: bool
+) -> None:
+    large = encoded(ALPHA.convert("L").resize((300, 300)), "JPEG")
+    answer = infer(make_client(reduce_jpegs=reduces), encoded_input(large)).json()
+    assert answer["parameters"] == {"anomalous": False, "unambiguous": not reduces}
 
 
 def test_tensor_and_raw_image_are_unambiguous(client: TestClient) -> None:
