@@ -204,9 +204,8 @@ class Admission:
 
     def revise(self, judgement: Judgement, final: Judgement) -> None:
         """Lets another judgement of the same image count in the place of `judgement`."""
-        self._judged = [
-            (final if one is judgement else one, content, for_drift) for one, content, for_drift in self._judged
-        ]
+        position = next(number for number, judged in enumerate(self._judged) if judged[0] is judgement)
+        self._judged[position] = (final, *self._judged[position][1:])
 
     async def run(self, work: Callable[[], T]) -> T:
         """Runs other blocking work of this request, such as parsing, in a thread."""

@@ -11,9 +11,9 @@ from app.detection.readings import may_be_read_differently, other_readings
 from app.errors import Refusal
 from training.data.dataset import FORMATS, MAX_IMAGE_PIXELS, Original, read
 from training.fitting.calibrate import FileClass, run_in_batches
-from training.fitting.evaluate import share_refused
+from training.fitting.evaluate import refused
 
-# Of the refused, from which on somebody should be told.
+# The share of normal files that are refused, from which on somebody should be told.
 _MUCH = 0.1
 
 
@@ -37,7 +37,7 @@ def describe_other_decoders(
         `images`: N; `read_differently`: so many of them show another picture to another decoder; `refused`: so many of
         those have an odd one among these pictures; `words`: for people, or "" where there is nothing to tell.
     """
-    differ = refused = 0
+    differ = odd = 0
     names = [files] * len(originals) if isinstance(files, str) else files
     for original, name in zip(originals, names, strict=True):
         data = read(original)
@@ -46,18 +46,18 @@ def describe_other_decoders(
         try:
             readings = other_readings(data, preprocessing, MAX_IMAGE_PIXELS, FORMATS)
         except Refusal:  # the gate would answer with it
-            differ, refused = differ + 1, refused + 1
+            differ, odd = differ + 1, odd + 1
             continue
         if readings:
             scores, _ = run_in_batches(detector, np.stack(readings), name)
-            differ, refused = differ + 1, refused + (share_refused(scores, thresholds[name]) > 0)
-    words = _words(len(originals), differ, refused) if refused > _MUCH * len(originals) else ""
-    return {"images": len(originals), "read_differently": differ, "refused": refused, "words": words}
+            differ, odd = differ + 1, odd + bool(refused(scores, thresholds[name]).any())
+    words = _words(len(originals), differ, odd) if odd > _MUCH * len(originals) else ""
+    return {"images": len(originals), "read_differently": differ, "refused": odd, "words": words}
 
 
-def _words(count: int, differ: int, refused: int) -> str:
+def _words(count: int, differ: int, odd: int) -> str:
     return (
         f"WARNING: of {count:,} normal files {differ:,} show another picture to other decoders (they are transparent, "
-        f"animated or of 16 bits), and {refused:,} of these are odd. In front of a classifier the gate refuses "
+        f"animated or of 16 bits), and {odd:,} of these are odd. In front of a classifier the gate refuses "
         "them, unless it sends on what it judged: set GATE_FORWARD=judged."
     )
